@@ -1,0 +1,77 @@
+"""The one seam to a model: a rendered prompt in, replies out."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from flexreward.types import Reply
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompt:
+    """What the judge reads, before it becomes tokens.
+
+    ``system`` and ``user`` are content: a local engine encodes them so that no special token can arise from them.
+    ``prefix`` is a started assistant turn and is ours alone, so it is encoded like the model's own writing.
+    """
+
+    system: str
+    user: str
+    prefix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How replies are drawn. All of it enters the judge's fingerprint."""
+
+    temperature: float = 0.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    max_tokens: int = 1024
+    """New tokens a reply, a started turn not counted."""
+    n: int = 1
+    """Replies from one prefill."""
+    seed: int = 0
+    """Reply ``i`` is drawn from (seed, i) and from nothing else: neither batch nor time."""
+    stop: tuple[str, ...] = ()
+    """Strings that end a reply; they stay in its text."""
+    logprobs: int = 0
+    """Alternatives to report at each token; 0 reports none."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What an engine can do. A request that needs more is refused by name, never done halfway."""
+
+    token_ids: bool = False
+    """Content is encoded here, so no special token can arise from it."""
+    prefix: bool = False
+    """A started assistant turn is continued."""
+    logprobs: bool = False
+    constrained: bool = False
+    modalities: frozenset[str] = frozenset({"text"})
+    prompt_embeddings: bool = False
+
+
+class Engine(Protocol):
+    """The one place a model is called. Knows nothing of rubrics, scores or rewards."""
+
+    can: Capabilities
+
+    @property
+    def identity(self) -> dict[str, str]:
+        """What tells this model from another: model, weights digest, engine, version. Enters the fingerprint."""
+        ...
+
+    def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply]:
+        """Yield ``sampling.n`` replies from one prefill, each as it ends; closing the iterator aborts the rest.
+
+        Raises EngineError if the model cannot be reached or refuses the prompt.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Free the model. Requests still under way end in EngineError."""
+        ...

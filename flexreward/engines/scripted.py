@@ -1,0 +1,41 @@
+"""A judge whose replies are a function of its prompt: for tests, and for trying a training script without a model."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from flexreward.engines.base import Capabilities, Prompt, Sampling
+from flexreward.types import Reply
+
+Script = Callable[[Prompt], str | Reply | Sequence[str | Reply]]
+
+
+class ScriptedEngine:
+    """Answers each prompt with ``script(prompt)``: one text for every vote, or one a vote.
+
+    Args:
+        script: Pure function of the prompt. What it raises is raised to the caller, as a dead engine would.
+        delay_s: Wait before the first reply, to stand in for a model's time.
+    """
+
+    can = Capabilities(token_ids=True, prefix=True)
+
+    def __init__(self, script: Script, *, delay_s: float = 0.0, name: str = "scripted") -> None:
+        self._script = script
+        self._delay_s = delay_s
+        self.identity = {"engine": "scripted", "model": name}
+        self.num_calls = 0
+        """Prompts answered so far: what a test counts to see that nothing was bought twice."""
+
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply]:
+        self.num_calls += 1
+        if self._delay_s:
+            await asyncio.sleep(self._delay_s)
+        replies = self._script(prompt)
+        for i in range(sampling.n):
+            reply = replies if isinstance(replies, str | Reply) else replies[i % len(replies)]
+            yield Reply(text=prompt.prefix + reply) if isinstance(reply, str) else reply
+
+    async def close(self) -> None:
+        pass

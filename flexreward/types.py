@@ -105,6 +105,8 @@ class Reply:
 
     text: str
     """The whole assistant turn, a started turn included, without the end-of-turn token."""
+    index: int = 0
+    """Which of the ``n`` replies to one prompt this is. They come as they end; in this order they are kept."""
     finish_reason: str = "stop"
     """``stop`` (the model ended its turn, or a stop string came) or ``length`` (cut at the limit)."""
     prompt_tokens: int = 0

@@ -1,0 +1,147 @@
+"""Files and data sets as rows: JSONL, a JSON array, Parquet, a saved ``datasets`` folder, a hub id. Rows stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from flexreward.errors import SampleError
+from flexreward.json_rows import BOM, MAX_ROW_BYTES, Row, array_rows, line_rows
+
+__all__ = ["MAX_ROW_BYTES", "Row", "count_rows", "read_rows"]
+
+
+def read_rows(source: str, *, max_row_bytes: int = MAX_ROW_BYTES) -> Iterator[Row]:
+    """The rows of ``source``, one at a time.
+
+    Args:
+        source: A file (told apart by its first bytes, not by its name), a folder made by ``save_to_disk``
+            (``folder:split`` where it holds several), or a hub id with its split, ``name:split``.
+        max_row_bytes: Longest row of a JSON file that is read.
+
+    Raises:
+        SampleError: Nothing is there, or a row cannot be read; the rows before it were already yielded.
+    """
+    path = Path(source)
+    if path.is_file():
+        rows = _file_rows(path, max_row_bytes)
+    elif path.is_dir() or (":" in source and Path(source.rpartition(":")[0]).is_dir()):
+        rows = _folder_rows(source)
+    else:
+        rows = _hub_rows(source)
+    empty = True
+    for row in rows:
+        empty = False
+        yield row
+    if empty:
+        raise SampleError(f"{source}: holds no rows; expected one JSON object a line, a JSON array, or Parquet")
+
+
+def count_rows(source: str) -> int | None:
+    """How many rows ``source`` has, or ``None`` where only reading all of it through a network tells."""
+    path = Path(source)
+    try:
+        if not path.is_file():
+            is_folder = path.is_dir() or Path(source.rpartition(":")[0] or source).is_dir()
+            return sum(1 for _ in _folder_rows(source)) if is_folder else None
+        match _kind(path):
+            case "parquet":
+                return sum(1 for _ in _parquet_rows(path))
+            case "lines":
+                with path.open("rb") as file:
+                    return sum(1 for _ in _full_lines(file))
+            case _:
+                return sum(1 for _ in read_rows(source))
+    except SampleError:
+        return None  # the run itself will say it, at the right row
+
+
+def _full_lines(file: Any) -> Iterator[None]:
+    """One item a line that is not blank, whatever its length."""
+    blank = True
+    while chunk := file.readline(2**20):
+        blank = blank and not chunk.strip()
+        if chunk.endswith(b"\n"):
+            if not blank:
+                yield
+            blank = True
+    if not blank:
+        yield
+
+
+def _kind(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        raise SampleError(f"{path}: cannot be read: {error.strerror}") from error
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith((b"\x1f\x8b", b"PK\x03\x04", b"(\xb5/\xfd")):
+        raise SampleError(f"{path}: is compressed; unpack it first")
+    return "array" if head.removeprefix(BOM).lstrip().startswith(b"[") else "lines"
+
+
+def _file_rows(path: Path, max_row_bytes: int) -> Iterator[Row]:
+    match _kind(path):
+        case "parquet":
+            return _parquet_rows(path)
+        case "array":
+            return array_rows(path, max_row_bytes)
+        case _:
+            return line_rows(path, max_row_bytes)
+
+
+def _parquet_rows(path: Path) -> Iterator[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        for number, fields in enumerate(
+            (row for batch in pq.ParquetFile(path).iter_batches(batch_size=64) for row in batch.to_pylist()), 1
+        ):
+            yield Row(number=number, where=f"{path}: row {number}", fields=fields)
+    except (pa.ArrowException, OSError) as error:
+        raise SampleError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}); copy it again") from error
+
+
+def _folder_rows(source: str) -> Iterator[Row]:
+    import datasets
+
+    folder, split = (source, "") if Path(source).is_dir() else source.rsplit(":", 1)
+    try:
+        found = datasets.load_from_disk(folder)
+    except (OSError, ValueError) as error:
+        raise SampleError(
+            f"{folder}: is a folder but not one made by save_to_disk; name a .jsonl, .json or .parquet file in it"
+        ) from error
+    if isinstance(found, datasets.DatasetDict):
+        names = ", ".join(found)
+        if not split and len(found) > 1:
+            raise SampleError(f"{folder}: holds the splits {names}; name one, as in {folder}:{next(iter(found))}")
+        if split and split not in found:
+            raise SampleError(f"{folder}: has no split {split!r}; it holds {names}")
+        found = found[split or next(iter(found))]
+    # Arrow rows, so that no image or sound is decoded on the way.
+    tables = found.with_format("arrow").iter(batch_size=64)
+    for number, fields in enumerate((row for table in tables for row in table.to_pylist()), 1):
+        yield Row(number=number, where=f"{source}: row {number}", fields=fields)
+
+
+def _hub_rows(source: str) -> Iterator[Row]:
+    name, _, split = source.rpartition(":")
+    if not name or not split or Path(source).suffix in (".json", ".jsonl", ".parquet", ".csv"):
+        raise SampleError(
+            f"{source}: no such file or folder; a data set of the hub is named with its split, NAME:train"
+        )
+    import datasets
+
+    try:
+        for number, fields in enumerate(datasets.load_dataset(name, split=split, streaming=True), 1):
+            yield Row(number=number, where=f"{source}: row {number}", fields=dict(fields))
+    except (OSError, ValueError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SampleError(
+            f"{source}: cannot be read from the hub ({reason}); is the name right, and HF_HUB_OFFLINE unset?"
+        ) from error

@@ -1,0 +1,225 @@
+"""Rows of any data set as samples: which column is the prompt, which are the completions. Rows stream."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from flexreward.columns import map_columns, names_of, shown
+from flexreward.errors import RecipeError, SampleError
+from flexreward.rows import MAX_ROW_BYTES, Row, read_rows
+from flexreward.types import JudgeRequest, Message, Text
+
+OURS = ("id", "prompt", "completions", "rubric", "reference")
+MEDIA = ("images", "videos", "audios", "molecules")
+ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """One prompt with its completions, and whatever else stood in its row."""
+
+    id: str
+    prompt: Text
+    completions: tuple[Text, ...]
+    rubric: str | None = None
+    reference: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=dict)
+    """The columns that are carried through, plain JSON values."""
+    where: str = ""
+    """``file: line 17``, for messages."""
+
+    def request(self) -> JudgeRequest:
+        """All of its completions against each other."""
+        return self.only(range(len(self.completions)), id=self.id)
+
+    def only(self, indices: Sequence[int], *, id: str) -> JudgeRequest:
+        """A request about some of its completions, in the order of ``indices``."""
+        return JudgeRequest(
+            id=id,
+            prompt=self.prompt,
+            completions=tuple(self.completions[i] for i in indices),
+            rubric=self.rubric,
+            reference=self.reference,
+        )
+
+
+class Shard(NamedTuple):
+    """Every ``of``-th row, beginning with row ``number``, counted from 1."""
+
+    number: int
+    of: int
+
+
+def parse_shard(text: str) -> Shard:
+    """``2/4`` is the second of four."""
+    number, _, of = text.partition("/")
+    if number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of):
+        return Shard(int(number), int(of))
+    raise RecipeError(f"--shard {text}: expected i/n with i from 1 to n, such as 1/4")
+
+
+def read_samples(
+    source: str,
+    *,
+    mapping: Mapping[str, str] | None = None,
+    limit: int | None = None,
+    shard: Shard | None = None,
+    reserved: Collection[str] = (),
+    refuse_empty: bool = False,
+    max_row_bytes: int = MAX_ROW_BYTES,
+) -> Iterator[Sample]:
+    """The samples of a file, a saved data set or a hub id, in its order.
+
+    Args:
+        source: See ``flexreward.rows.read_rows``.
+        mapping: See ``flexreward.columns.parse_map``; a column that it names is not carried through as well, and a
+            target with an empty source is dropped.
+        limit: Only so many rows of the file, counted before the shard is taken.
+        shard: Ids stay those of the whole file.
+        reserved: Names that the output uses itself; a carried column of that name is refused.
+        refuse_empty: Whether an empty completion stops the reading. A policy may write one, and a judge must score it low,
+            so it is a text like any other unless told otherwise.
+
+    Raises:
+        SampleError: One line that names file, line, field and remedy. Samples before it were already yielded.
+    """
+    seen: set[int] = set()
+    for row in read_rows(source, max_row_bytes=max_row_bytes):
+        if limit is not None and row.number > limit:
+            return
+        fields = map_columns(row, mapping or {})
+        name = _id(row, fields)
+        digest = int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest())
+        if digest in seen:
+            raise SampleError(f"{row.where}: the id {shown(name)} stands in an earlier row too; ids must differ")
+        seen.add(digest)
+        if shard is None or (row.number - shard.number) % shard.of == 0:
+            yield _sample(row, name, fields, reserved, refuse_empty)
+
+
+def _sample(row: Row, name: str, fields: dict[str, Any], reserved: Collection[str], refuse_empty: bool) -> Sample:
+    read = _Reader(row.where, refuse_empty)
+    for column in MEDIA:
+        if fields.pop(column, None):
+            raise SampleError(f"{row.where}: this version judges text; leave the column out with --map {column}=")
+    for column in ("prompt", "completions"):
+        if column not in fields:
+            raise SampleError(
+                f"{row.where}: no column {column!r}; the row has {names_of(row.fields)}; --map {column}=COLUMN names it"
+            )
+    extra = {column: value for column, value in fields.items() if column not in OURS}
+    for column in extra:
+        if column in reserved:
+            raise SampleError(
+                f"{row.where}: the column {column!r} has the name of one of ours in the output; rename it with "
+                f"--map my_{column}={column}, or leave it out with --map {column}="
+            )
+        read.plain(extra[column], column)
+    return Sample(
+        id=name,
+        prompt=read.text(fields["prompt"], "prompt"),
+        completions=read.completions(fields["completions"]),
+        rubric=read.optional(fields.get("rubric"), "rubric"),
+        reference=read.optional(fields.get("reference"), "reference"),
+        extra=extra,
+        where=row.where,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Turns values of one row into texts, or says what is wrong with them."""
+
+    where: str
+    refuse_empty: bool
+
+    def completions(self, value: Any) -> tuple[Text, ...]:
+        if not isinstance(value, list):
+            self._wrong(value, "completions", "a list", "write [...] around it, or --map completions=COLUMN,COLUMN")
+        if not value:
+            raise SampleError(f"{self.where}: completions is an empty list; a row needs at least one completion")
+        return tuple(self.text(item, f"completions[{i}]") for i, item in enumerate(value))
+
+    def text(self, value: Any, name: str) -> Text:
+        if isinstance(value, list):
+            if not value:
+                raise SampleError(f"{self.where}: {name} is an empty list of messages; leave the row out")
+            turns = tuple(self._message(item, f"{name}[{i}]") for i, item in enumerate(value))
+            return self._filled(turns, any(turn.content for turn in turns), name)
+        text = self._string(value, name)
+        return self._filled(text, text != "", name)
+
+    def _filled(self, text: Text, filled: bool, name: str) -> Text:
+        if not filled and name == "prompt":
+            raise SampleError(f"{self.where}: prompt is empty; there is nothing to judge by, leave the row out")
+        if not filled and self.refuse_empty:
+            raise SampleError(f"{self.where}: {name} is empty; leave it out, or run without --refuse-empty")
+        return text
+
+    def optional(self, value: Any, name: str) -> str | None:
+        return None if value is None else self._string(value, name)
+
+    def plain(self, value: Any, name: str) -> None:
+        try:
+            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        except (TypeError, ValueError) as error:
+            kind = "NaN or no Unicode" if isinstance(error, ValueError) else f"no JSON ({type(value).__name__})"
+            raise SampleError(
+                f"{self.where}: the column {name!r} is {kind}; leave it out with --map {name}="
+            ) from error
+
+    def _message(self, value: Any, name: str) -> Message:
+        if not isinstance(value, dict):
+            self._wrong(value, name, 'a message {"role": ..., "content": ...}', "write texts or lists of messages")
+        if more := [key for key in value if key not in ("role", "content") and value[key]]:
+            raise SampleError(
+                f"{self.where}: {name} has {more[0]!r}, which this version cannot show a judge; remove it"
+            )
+        if value.get("role") not in ROLES:
+            raise SampleError(
+                f"{self.where}: {name}.role is {shown(value.get('role'))}, expected one of {', '.join(ROLES)}"
+            )
+        content = value.get("content")
+        if isinstance(content, list):  # parts, as chat templates take them
+            for part in content:
+                if not isinstance(part, dict) or part.get("type") != "text":
+                    raise SampleError(f"{self.where}: {name}.content holds more than text; this version judges text")
+            content = "".join(self._string(part.get("text"), f"{name}.content") for part in content)
+        return Message(role=value["role"], content=self._string(content, f"{name}.content"))
+
+    def _string(self, value: Any, name: str) -> str:
+        if not isinstance(value, str):
+            column = name.partition("[")[0].partition(".")[0]
+            self._wrong(value, name, "text", f"put it in quotes (a column: --map {column}='{{{column}}}')")
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise SampleError(f"{self.where}: {name} holds half a character (\\ud800 to \\udfff); remove it") from error
+        return str(value)
+
+    def _wrong(self, value: Any, name: str, expected: str, remedy: str) -> Any:
+        kinds = {
+            bool: "true or false",
+            int: "a number",
+            float: "a number",
+            dict: "an object",
+            list: "a list",
+            str: "text",
+        }
+        found = "null" if value is None else f"{kinds.get(type(value), type(value).__name__)} ({shown(value)})"
+        raise SampleError(f"{self.where}: {name} is {found}, expected {expected}; {remedy}")
+
+
+def _id(row: Row, fields: dict[str, Any]) -> str:
+    if "id" not in fields:
+        return f"row-{row.number:06d}"
+    name = fields["id"]
+    if isinstance(name, bool) or not isinstance(name, str | int) or name == "":
+        raise SampleError(
+            f"{row.where}: id is {shown(name)}, expected text or a whole number; --map id= numbers the rows"
+        )
+    return str(_Reader(row.where, False)._string(str(name), "id"))

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import string
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flexreward.errors import RecipeError, SampleError
 from flexreward.rows import Row
+
+TEXTS = ("prompt", "rubric", "reference")
 
 
 def parse_map(specs: Sequence[str]) -> dict[str, str]:
@@ -51,18 +54,27 @@ def map_columns(row: Row, mapping: Mapping[str, str]) -> dict[str, Any]:
                 text + (_formatted(row, column) if column is not None else "")
                 for text, column, _, _ in string.Formatter().parse(source)
             )
-        elif target == "completions" and (len(columns) > 1 or isinstance(row.fields[columns[0]], str)):
-            values[target] = [row.fields[column] for column in columns]
+        elif target == "completions" and (len(columns) > 1 or not isinstance(row.fields[columns[0]], list)):
+            values[target] = [_spelled(row.fields[column]) for column in columns]
         else:
-            values[target] = row.fields[columns[0]]
+            value = row.fields[columns[0]]
+            values[target] = _spelled(value) if target in TEXTS else value
     return values | {column: value for column, value in row.fields.items() if column not in used}
 
 
 def _formatted(row: Row, column: str) -> str:
-    value = row.fields[column]
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
+    value = _spelled(row.fields[column])
+    if not isinstance(value, str):
         raise SampleError(f"{row.where}: {column!r} is {shown(value)}; a format string takes text and numbers")
-    return str(value)
+    return value
+
+
+def _spelled(value: Any) -> Any:
+    """A number or truth value as JSON writes it: who maps a column to a text has said that it is one.
+
+    Real data needs it: six completions of the PandaLM test set are a bare ``true``.
+    """
+    return json.dumps(value) if isinstance(value, bool | int | float) else value
 
 
 def _columns_of(source: str, target: str) -> list[str]:

@@ -81,7 +81,7 @@ def read_samples(
         limit: Only so many rows of the file, counted before the shard is taken.
         shard: Ids stay those of the whole file.
         reserved: Names that the output uses itself; a carried column of that name is refused.
-        refuse_empty: Whether an empty completion stops the reading. A policy may write one, and a judge must score it low,
+        refuse_empty: Whether an empty completion stops the reading. A policy may write one and a judge must score it,
             so it is a text like any other unless told otherwise.
 
     Raises:
@@ -194,7 +194,7 @@ class _Reader:
     def _string(self, value: Any, name: str) -> str:
         if not isinstance(value, str):
             column = name.partition("[")[0].partition(".")[0]
-            self._wrong(value, name, "text", f"put it in quotes (a column: --map {column}='{{{column}}}')")
+            self._wrong(value, name, "text", f"put it in quotes, or --map {column}=... takes it as text")
         try:
             value.encode()
         except UnicodeEncodeError as error:

@@ -120,6 +120,15 @@ def test_a_mapping_that_cannot_be_meant_is_refused(spec, message):
     assert "\n" not in str(error.value)
 
 
+def test_a_number_in_a_mapped_column_is_text_as_json_writes_it(tmp_path):
+    source = write(tmp_path / "s.jsonl", {"q": 3, "a": True, "b": 2.5})
+    (sample,) = read(source, "prompt=q", "completions=a,b", "id=q")
+    assert (sample.id, sample.prompt, sample.completions) == ("3", "3", ("true", "2.5"))
+    assert "completions[0] is null" in refused(
+        write(tmp_path / "n.jsonl", {"q": "x", "a": None}), "prompt=q", "completions=a"
+    )
+
+
 BAD_LINES = {
     '{"prompt": "x", "completions": ["a"': "broken JSON (Expecting ',' delimiter, column",
     "not json": "broken JSON",
@@ -269,4 +278,6 @@ def test_999_human_voted_pairs_are_read():
     samples = read(str(DATA / "pandalm" / "testset-v1.json"), *PANDALM)
     assert len(samples) == 999
     assert samples[0].prompt.startswith("(Instruction:) The sentence you are given")
+    assert samples[157].completions[0] == "true"
+    assert sum("" in sample.completions for sample in samples) == 54
     assert all(len(sample.completions) == 2 and "annotator1" in sample.extra for sample in samples)

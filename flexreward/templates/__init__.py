@@ -1,0 +1,211 @@
+"""Judge prompts as data: what the judge is told, how the request is shown to it, and how its reply is read.
+
+    load_template("pair").render(request) -> Prompt          load_template("pair").parse(reply, count=2) -> Outcome
+
+``template_ids()`` names those that ship; a path to a TOML file loads one of the user's own. Slots of a text:
+
+    {prompt}                          the request's prompt
+    {completion_1}, {completion_2}    the completions by slot; how many there are makes the template point- or pairwise
+    {completions}                     all of them under ``[Assistant 1's Answer]``, ... : listwise, two or more
+    {rubric}                          criteria of the request, or those that the template was loaded with
+    {reference}                       ``[Reference Answer]``, its text and an empty line; nothing where none is given
+    <image>, <image_1>, <video> ...   media of the prompt, or of the completion in that slot
+
+Other ``{words}`` in small letters are refused when the template is loaded. How conversations and thoughts are shown:
+``flexreward.templates.text.as_text``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from flexreward.engines.base import Prompt
+from flexreward.errors import RecipeError, RefusedError, SampleError
+from flexreward.parse import READERS, Reader, Reasoning
+from flexreward.templates.files import OPENING, bundled, checked, nearest, read_file
+from flexreward.templates.text import MEDIA, SLOT, JudgeSees, as_text, fill, numbered, pieces_of
+from flexreward.types import JudgeRequest, Outcome, Reply, Scale
+
+RULES = 1
+"""Raised whenever the code renders or reads differently, so that a verdict never outlives the rules that made it."""
+
+SLOTS = ("prompt", "completions", "rubric", "reference")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Template:
+    """One way to ask for a judgment and to read it."""
+
+    id: str
+    system: str
+    user: str
+    scale: Scale
+    reader: Reader = "scores"
+    reasoning: Reasoning = "first"
+    judge_sees: JudgeSees = "final"
+    """Whether a completion's own thoughts are hidden from the judge (``final``) or shown (``all``)."""
+    prefix: str = OPENING["first"]
+    """The started assistant turn, when one is asked for."""
+    rubric: str | None = None
+    """Criteria for requests that bring none."""
+
+    def __post_init__(self) -> None:
+        where, low, high = f"template {self.id!r}", self.scale.low, self.scale.high
+        for slot in SLOT.findall(self.system + self.user):
+            if slot not in SLOTS and not re.fullmatch(r"completion_[1-9]", slot):
+                raise RecipeError(f"{where}: unknown slot {{{slot}}}, {nearest(slot, (*SLOTS, 'completion_1'))}")
+        if not (0 <= low < high < float("inf")):
+            raise RecipeError(f"{where}: expected a scale of two rising numbers from 0 up, found {low:g} to {high:g}")
+        # Where all media belong to the prompt, the user turn itself states what is judged.
+        places = self._places or ({1} if self.media else set())
+        if self.num_completions is not None and places != set(range(1, self.num_completions + 1)):
+            raise RecipeError(f"{where}: its user turn does not show every completion from {{completion_1}} on")
+        if self.reader == "genai" and (self.num_completions, low, high) != (2, 0, 1):
+            raise RecipeError(f"{where}: reader genai compares two completions on the scale 0 to 1")
+
+    @cached_property
+    def num_completions(self) -> int | None:
+        """1 pointwise, 2 pairwise, None listwise; as the user turn has it, and 1 where it judges a claim of its own."""
+        if "completions" in SLOT.findall(self.user):
+            return None
+        return max(self._places, default=1)
+
+    @cached_property
+    def media(self) -> tuple[str, ...]:
+        """Media slots of the user turn, in the order shown."""
+        return tuple(MEDIA.findall(self.user))
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 hex over all that decides what is shown and how it is read; the id is only a name."""
+        scale = [float(self.scale.low), float(self.scale.high)]
+        reading = [scale, self.reader, self.reasoning, self.judge_sees, self.prefix]
+        parts = [RULES, self.system, self.user, self.rubric, *reading]
+        return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
+
+    def render(self, request: JudgeRequest, *, prefill: bool = False) -> Prompt:
+        """What the judge reads, completions in the order of ``request``.
+
+        Raises:
+            SampleError: The number of completions does not fit, or a rubric is needed and there is none.
+            RefusedError: The template shows media.
+        """
+        if self.media:
+            kinds = " and ".join(sorted({slot.partition("_")[0] + "s" for slot in self.media}))
+            raise RefusedError(f"template {self.id!r} shows {kinds}; the judge reads text only so far")
+        count = len(request.completions)
+        if count < 2 if self.num_completions is None else count != self.num_completions:
+            expected = self.num_completions or "2 or more"
+            raise SampleError(f"template {self.id!r}: expected {expected} completion(s), found {count}")
+        values = self._values(request)
+        user = fill(self._user, values)
+        return Prompt(
+            system=fill(self._system, values),
+            # The published listwise turn is stripped as a whole.
+            user=user.strip() if self.num_completions is None else user,
+            prefix=self.prefix if prefill else "",
+        )
+
+    def parse(self, reply: Reply, *, count: int) -> Outcome:
+        """Scores in the order shown, or the reason why there are none."""
+        return READERS[self.reader](reply, count=count, scale=self.scale, reasoning=self.reasoning)
+
+    def _values(self, request: JudgeRequest) -> dict[str, str]:
+        completions = [as_text(text, role="assistant", sees=self.judge_sees) for text in request.completions]
+        values = {f"completion_{slot}": completion for slot, completion in enumerate(completions, 1)}
+        values["prompt"] = as_text(request.prompt, role="user", sees=self.judge_sees)
+        if self.num_completions is None:
+            values["completions"] = numbered(completions)
+        if self._asks_rubric:
+            values["rubric"] = (request.rubric or self.rubric or "").strip()
+            if not values["rubric"]:
+                raise SampleError(f"template {self.id!r} needs criteria: give the request, or the template, a rubric")
+        values["reference"] = f"[Reference Answer]\n{request.reference}\n\n" if request.reference else ""
+        return values
+
+    @cached_property
+    def _places(self) -> set[int]:
+        """Numbers of the completions that the user turn shows, as text or as media."""
+        slots = (*SLOT.findall(self.user), *self.media)
+        return {int(slot.rpartition("_")[2]) for slot in slots if slot[-1].isdigit()}
+
+    @cached_property
+    def _system(self) -> tuple[str, ...]:
+        return pieces_of(self.system)
+
+    @cached_property
+    def _user(self) -> tuple[str, ...]:
+        return pieces_of(self.user)
+
+    @cached_property
+    def _asks_rubric(self) -> bool:
+        return "rubric" in SLOT.findall(self.system + self.user)
+
+
+def template_ids() -> tuple[str, ...]:
+    """The templates that ship, by name."""
+    return tuple(sorted(bundled()["templates"]))
+
+
+def load_template(
+    name: str,
+    *,
+    rubric: str | None = None,
+    scale: tuple[float, float] | None = None,
+    judge_sees: JudgeSees | None = None,
+) -> Template:
+    """A template that ships, or the user's own from a TOML file.
+
+    Args:
+        name: An id, or a path that ends in ``.toml``.
+        rubric: Criteria for a template that has a slot for them; a request's own rubric goes before.
+        scale: Another scale, for a template whose text names its scale with ``{low}`` and ``{high}``.
+        judge_sees: ``all`` shows a completion's own thoughts to the judge.
+
+    Raises:
+        RecipeError: No such template, a field of it is wrong, or it has no place for what was given.
+    """
+    tables = bundled()
+    if name.endswith(".toml"):
+        raw, where = read_file(Path(name)), name
+    elif name in tables["templates"]:
+        raw, where = {"id": name, **tables["templates"][name]}, f"template {name!r}"
+    else:
+        raise RecipeError(f"unknown template {name!r}, {nearest(name, template_ids())}")
+
+    fields = checked(raw, where=where)
+    low, high = scale or fields.scale
+    system = fields.system_text(tables, Scale(low=low, high=high), where=where)
+    user = fields.user_text(tables, where=where)
+    if scale is not None and "{low}" not in system + user:
+        raise RecipeError(f"{where}: its text names its own scale; the rubric templates take another")
+    template = Template(
+        id=fields.id,
+        system=_with_scale(system, low, high),
+        user=_with_scale(user, low, high),
+        scale=Scale(low=low, high=high),
+        reader=fields.reader,
+        reasoning=fields.reasoning,
+        judge_sees=judge_sees or fields.judge_sees,
+        prefix=OPENING[fields.reasoning] if fields.prefix is None else fields.prefix,
+        rubric=rubric,
+    )
+    if rubric is not None and not rubric.strip():
+        raise RecipeError(f"{where}: its rubric is empty")
+    if rubric is not None and not template._asks_rubric:
+        raise RecipeError(f"{where}: has no slot for a rubric; use rubric-score, rubric-pair or rubric-batch")
+    return template
+
+
+def question(kind: str, **fields: str) -> str:
+    """The one prompt under which a data set of several fields is judged, such as PandaLM's instruction and input."""
+    return fill(pieces_of(bundled()["questions"][kind]), fields)
+
+
+def _with_scale(text: str, low: float, high: float) -> str:
+    return text.replace("{low}", f"{low:g}").replace("{high}", f"{high:g}")

@@ -1,0 +1,51 @@
+# The two commands of the README are `make quickstart` and `make test`. Each sets itself up in .venv, and nothing is
+# done twice: delete .venv to begin anew.
+
+PYTHON ?= python3
+JUDGE ?= tiny
+BIN := .venv/bin
+TORCH := torch==2.13.0
+# PyTorch's own index of builds without CUDA. Asked only where there is no GPU and no such build at hand.
+TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: setup quickstart test lint help proofs clean
+.DEFAULT_GOAL := help
+
+help:
+	@echo "make quickstart            judge, rerank and pair with the bundled judge; writes runs/quickstart/report.html"
+	@echo "make quickstart JUDGE=...  the same with another judge: a folder, a hub id or a recipe"
+	@echo "make test                  every test that this machine can run"
+	@echo "make proof-NAME            measure the figures of a recipe's README anew (NAME: $(PROOFS))"
+
+# torch comes first: what is installed after it then takes it as it is, and a machine without a GPU does not fetch
+# gigabytes of CUDA libraries.
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=")'
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "installing into .venv (once; two minutes or so)"
+	@if command -v nvidia-smi >/dev/null 2>&1; then $(PIP) $(TORCH); else \
+	  $(BIN)/python -c 'import torch' 2>/dev/null \
+	  || $(PIP) $(TORCH)+cpu 2>/dev/null \
+	  || $(PIP) --extra-index-url $(TORCH_CPU_INDEX) $(TORCH)+cpu 2>/dev/null \
+	  || $(PIP) $(TORCH); fi
+	@$(PIP) --constraint constraints.txt --editable '.[train,dev]'
+	@touch $@
+
+setup: .venv/installed
+
+quickstart: setup
+	@$(BIN)/python -m recipes.tiny.quickstart --judge $(JUDGE)
+
+lint: setup
+	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy flexreward
+
+test: lint
+	$(BIN)/pytest -m 'not gpu and not vllm and not ray and not network'
+
+PROOFS := tiny
+proof-%: setup
+	@$(BIN)/python -m recipes.$*.proof
+
+clean:
+	rm -rf runs .pytest_cache .mypy_cache .ruff_cache

@@ -1,0 +1,44 @@
+"""``make proof-tiny``: measure the bundled judge and policy on held-out problems, kind by kind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from flexreward.config import BUNDLED
+from flexreward.engines import load_engine
+from flexreward.engines.base import Engine
+from recipes.tiny import measure
+from training.proof import Parts, record
+
+NUMBER = 800
+"""Held-out problems, of another seed than the tests'."""
+SEED = 1
+
+
+def main() -> None:
+    judge = load_engine("transformers", model=str(BUNDLED / "tiny-judge"))
+    policy = load_engine("transformers", model=str(BUNDLED / "tiny-policy"))
+    problems = measure.held_out(NUMBER, seed=SEED)
+    few = problems[: NUMBER // 4]
+    parts = Parts("tiny", basis=f"{judge.identity} {policy.identity} {NUMBER} {SEED}")
+
+    def part(name: str, engine: Engine, run: Callable[[Engine], Awaitable[measure.Figures]]) -> measure.Figures:
+        figures: measure.Figures = parts.get(name, lambda: asyncio.run(run(engine)))
+        print(name, {key: round(value, 4) for key, value in figures.items()}, flush=True)
+        return figures
+
+    figures = {
+        "pairwise": part("pairwise", judge, lambda e: measure.pairwise(e, problems, seed=SEED)),
+        "pointwise": part("pointwise", judge, lambda e: measure.pointwise(e, problems, seed=SEED)),
+        "canaries": part("canaries", judge, lambda e: measure.canaries(e, few)),
+        "corrupted": part("corrupted", judge, lambda e: measure.corrupted_thoughts(e, few, seed=SEED)),
+        "listwise": part("listwise", judge, lambda e: measure.listwise(e, few, seed=SEED)),
+        "policy": part("policy", policy, lambda e: measure.policy(e, problems, samples=8, temperature=1.0)),
+    }
+    record("tiny", figures, Path("recipes/tiny/proofs"), seconds=parts.seconds)
+
+
+if __name__ == "__main__":
+    main()

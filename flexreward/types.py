@@ -108,7 +108,8 @@ class Reply:
     index: int = 0
     """Which of the ``n`` replies to one prompt this is. They come as they end; in this order they are kept."""
     finish_reason: str = "stop"
-    """``stop`` (the model ended its turn, or a stop string came) or ``length`` (cut at the limit)."""
+    """``stop`` (the model ended its turn, or a stop string came), ``length`` (cut at the limit) or ``error`` (it never
+    came)."""
     prompt_tokens: int = 0
     completion_tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()

@@ -1,0 +1,115 @@
+"""How replies to a prompt are come by: found in the ledger, joined while in flight, or bought from the engine."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import NamedTuple, cast
+
+from flexreward.engines.base import Engine, Prompt, Sampling
+from flexreward.errors import DeadlineError, EngineError
+from flexreward.fingerprint import source_digest
+from flexreward.ledger import Ledger, State
+from flexreward.purchase import Purchase, decode, encode, name_of
+from flexreward.types import Reason, Reply, Unscored
+
+
+class Bought(NamedTuple):
+    purchase: Purchase
+    kept: bool
+    """Whether it was settled before it was asked for."""
+
+
+class Buyer:
+    """One engine and one way of sampling, behind a ledger."""
+
+    def __init__(self, engine: Engine, sampling: Sampling, ledger: Ledger, *, namespace: str) -> None:
+        self._engine = engine
+        self._sampling = sampling
+        self._ledger = ledger
+        self._namespace = namespace
+        self.source = source_digest(engine.identity, sampling)
+
+    async def replies(self, prompt: Prompt, until: float | None) -> Bought:
+        """The replies to ``prompt``, the same whoever asks and whenever; ``failure`` says why some are missing.
+
+        Args:
+            until: Time of the event loop after which nobody waits any more.
+
+        Raises:
+            OutputError: They were bought and cannot be stored.
+        """
+        key, seed = name_of(prompt, source=self.source, namespace=self._namespace)
+        while True:
+            state, value = await self._ledger.claim(key)
+            if state is State.MINE:
+                return Bought(await self._buy(key, prompt, replace(self._sampling, seed=seed), until), kept=False)
+            if state is State.SETTLED and value is not None:
+                return Bought(decode(value), kept=True)
+            state, value = await self._ledger.wait(key, None if until is None else until - _now())
+            if state is State.PENDING:
+                late = DeadlineError("the same request, asked before, was still being answered")
+                return Bought(self._purchase(prompt, replace(self._sampling, seed=seed), [], late), kept=False)
+            if value is not None:
+                return Bought(decode(value), kept=False)
+
+    async def _buy(self, key: str, prompt: Prompt, sampling: Sampling, until: float | None) -> Purchase:
+        """Replies from the engine; whatever happens, the claim on ``key`` is settled or released."""
+        try:
+            replies, error = await self._draw(prompt, sampling, until)
+        except asyncio.CancelledError:
+            await self._ledger.release(key)
+            raise
+        except BaseException as bug:  # raised here; those who wait fail, so that they do not meet it one by one
+            failed = EngineError(f"{type(bug).__name__}: {bug}")
+            await self._ledger.release(key, encode(self._purchase(prompt, sampling, [], failed)))
+            raise
+        purchase = self._purchase(prompt, sampling, replies, error)
+        if error is None:
+            value = encode(purchase)
+            stands = await self._ledger.settle(key, value)
+            return purchase if stands is value else decode(stands)
+        # A buyer that ran out of its own time says nothing of the engine: the next may have longer.
+        await self._ledger.release(key, None if error.reason is Reason.DEADLINE else encode(purchase))
+        return purchase
+
+    async def _draw(
+        self, prompt: Prompt, sampling: Sampling, until: float | None
+    ) -> tuple[list[Reply], EngineError | None]:
+        """What the engine writes until it ends, fails, or its time is up: then it is closed, which aborts the rest."""
+        replies: list[Reply] = []
+        failure: EngineError | None = None
+        limit = asyncio.timeout_at(until)
+        try:
+            async with limit:
+                stream = cast(AsyncGenerator[Reply, None], self._engine.generate(prompt, sampling))
+                async with aclosing(stream):
+                    async for reply in stream:
+                        replies.append(reply)
+        except EngineError as error:
+            failure = error
+        except TimeoutError:
+            if not limit.expired():
+                raise
+        if len(replies) >= sampling.n:
+            return replies, None  # all that was asked for is here, however it ended
+        if limit.expired():
+            return replies, DeadlineError(f"{len(replies)} of {sampling.n} replies had come when time was up")
+        return replies, failure or EngineError(f"the engine ended after {len(replies)} of {sampling.n} replies")
+
+    def _purchase(
+        self, prompt: Prompt, sampling: Sampling, replies: list[Reply], error: EngineError | None
+    ) -> Purchase:
+        return Purchase(
+            engine=self._engine.identity,
+            prompt=prompt,
+            sampling=sampling,
+            replies=tuple(sorted(replies, key=lambda reply: reply.index))[: sampling.n],
+            failure=Unscored(reason=error.reason, detail=str(error)) if error else None,
+        )
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

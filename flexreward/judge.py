@@ -1,0 +1,135 @@
+"""The whole road: a request is rendered, its replies are bought or found, read, and put together to one judgment."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from dataclasses import replace
+from time import perf_counter
+from typing import TYPE_CHECKING, NamedTuple
+
+from flexreward.buyer import Buyer
+from flexreward.engines.base import Engine, Sampling
+from flexreward.errors import RecipeError
+from flexreward.fingerprint import judge_fingerprint
+from flexreward.inflight import map_in_order, together
+from flexreward.ledger import Ledger
+from flexreward.order import combine, orders, restore, show
+from flexreward.types import JudgeRequest, Judgment, OrderOutcome, Reply, Vote
+from flexreward.votes import AGGREGATES
+from flexreward.votes import aggregate as count_votes
+
+if TYPE_CHECKING:
+    from flexreward.templates import Template
+
+NEVER_CAME = Reply(text="", finish_reason="error")
+
+
+class Judge:
+    """A model, a template and a way to count votes. What the engine fails to answer is ``Unscored``, never a score.
+
+    Args:
+        sampling: How a reply is drawn. Each prompt gets a seed of its own, which follows from this one and the prompt.
+        votes: Replies to each order, from one prefill.
+        aggregate: How they become one outcome: ``mean``, ``median`` or ``majority``.
+        both_orders: Show several completions forward and reversed, and average; ``False`` shows them as they come.
+        prefill: Start the assistant's turn the way the template says.
+        ledger: Where replies are found again; without one only what is in flight is shared.
+        deadline_s: Longest time for one request, all its orders and votes; what is not there by then is unscored.
+        namespace: Replies are found again only under the one they were bought under.
+
+    Raises:
+        RecipeError: The engine lacks something that this judge needs.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        template: Template,
+        *,
+        sampling: Sampling = Sampling(),  # noqa: B008  # frozen
+        votes: int = 1,
+        aggregate: str = "mean",
+        both_orders: bool = True,
+        prefill: bool = False,
+        ledger: Ledger | None = None,
+        deadline_s: float | None = None,
+        namespace: str = "",
+    ) -> None:
+        if votes < 1:
+            raise RecipeError(f"votes: {votes} is too few, expected 1 or more")
+        if aggregate not in AGGREGATES:
+            raise RecipeError(f"aggregate: {aggregate!r} is unknown, expected one of {', '.join(AGGREGATES)}")
+        name = engine.identity.get("engine", type(engine).__name__)
+        if prefill and not engine.can.prefix:
+            raise RecipeError(f"prefill: the engine {name} cannot go on with a started turn; leave it out")
+        if sampling.logprobs and not engine.can.logprobs:
+            raise RecipeError(f"logprobs: the engine {name} reports none; set it to 0")
+        self.engine = engine
+        self.template = template
+        self.sampling = replace(sampling, n=votes)
+        self.aggregate = aggregate
+        self.both_orders = both_orders
+        self.prefill = prefill
+        self.deadline_s = deadline_s
+        self._buyer = Buyer(engine, self.sampling, ledger or Ledger(None), namespace=namespace)
+        self.fingerprint = judge_fingerprint(
+            self._buyer.source, template.digest, aggregate=aggregate, both_orders=both_orders, prefill=prefill
+        )
+
+    async def judge(self, request: JudgeRequest) -> Judgment:
+        """What became of one request, scores in its order.
+
+        Raises:
+            UserError: The template cannot show such a request, or the store cannot be written. Never EngineError.
+        """
+        start = perf_counter()
+        until = None if self.deadline_s is None else asyncio.get_running_loop().time() + self.deadline_s
+        shown = orders(len(request.completions), both=self.both_orders)
+        if len(shown) == 1:
+            seen = [await self._in_order(request, shown[0], until)]
+        else:
+            seen = await together(*(self._in_order(request, order, until) for order in shown))
+        outcomes = tuple(one.outcome for one in seen)
+        return Judgment(
+            request_id=request.id,
+            template=self.template.id,
+            outcome=combine(outcomes, scale=self.template.scale),
+            orders=outcomes,
+            judge=self.fingerprint,
+            cached=all(one.kept for one in seen),
+            seconds=perf_counter() - start,
+        )
+
+    def judge_all(
+        self, requests: Iterable[JudgeRequest] | AsyncIterable[JudgeRequest], *, max_in_flight: int = 64
+    ) -> AsyncIterator[Judgment]:
+        """Judgments in the order of ``requests``, which are taken only as there is room (see ``map_in_order``)."""
+        return map_in_order(self.judge, requests, max_in_flight=max_in_flight)
+
+    def judge_now(self, requests: Iterable[JudgeRequest]) -> list[Judgment]:
+        """All judgments, for a script that runs no event loop."""
+
+        async def collect() -> list[Judgment]:
+            return [judgment async for judgment in self.judge_all(requests)]
+
+        return asyncio.run(collect())
+
+    async def _in_order(self, request: JudgeRequest, order: tuple[int, ...], until: float | None) -> _Seen:
+        """Show the completions in one order, read every reply, count the votes."""
+        prompt = self.template.render(show(request, order), prefill=self.prefill)
+        bought, kept = await self._buyer.replies(prompt, until)
+        votes = [
+            Vote(outcome=restore(self.template.parse(reply, count=len(order)), order), reply=reply)
+            for reply in bought.replies
+        ]
+        if bought.failure:  # the replies that never came are votes nobody can read, and count for the quorum
+            votes += [Vote(outcome=bought.failure, reply=NEVER_CAME)] * (self.sampling.n - len(votes))
+        outcome = count_votes(votes, self.aggregate)
+        return _Seen(OrderOutcome(order=order, outcome=outcome, votes=tuple(votes)), kept)
+
+
+class _Seen(NamedTuple):
+    outcome: OrderOutcome
+    kept: bool
+    """Whether every reply came from the store."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from flexreward.errors import SampleError
 from flexreward.json_rows import BOM, MAX_ROW_BYTES, Row, array_rows, line_rows
 
-__all__ = ["MAX_ROW_BYTES", "Row", "count_rows", "read_rows"]
+__all__ = ["MAX_ROW_BYTES", "Row", "is_local", "read_rows"]
 
 
 def read_rows(source: str, *, max_row_bytes: int = MAX_ROW_BYTES) -> Iterator[Row]:
@@ -38,36 +37,9 @@ def read_rows(source: str, *, max_row_bytes: int = MAX_ROW_BYTES) -> Iterator[Ro
         raise SampleError(f"{source}: holds no rows; expected one JSON object a line, a JSON array, or Parquet")
 
 
-def count_rows(source: str) -> int | None:
-    """How many rows ``source`` has, or ``None`` where only reading all of it through a network tells."""
-    path = Path(source)
-    try:
-        if not path.is_file():
-            is_folder = path.is_dir() or Path(source.rpartition(":")[0] or source).is_dir()
-            return sum(1 for _ in _folder_rows(source)) if is_folder else None
-        match _kind(path):
-            case "parquet":
-                return sum(1 for _ in _parquet_rows(path))
-            case "lines":
-                with path.open("rb") as file:
-                    return sum(1 for _ in _full_lines(file))
-            case _:
-                return sum(1 for _ in read_rows(source))
-    except SampleError:
-        return None  # the run itself will say it, at the right row
-
-
-def _full_lines(file: Any) -> Iterator[None]:
-    """One item a line that is not blank, whatever its length."""
-    blank = True
-    while chunk := file.readline(2**20):
-        blank = blank and not chunk.strip()
-        if chunk.endswith(b"\n"):
-            if not blank:
-                yield
-            blank = True
-    if not blank:
-        yield
+def is_local(source: str) -> bool:
+    """Whether a first pass over it, only to count, costs next to nothing."""
+    return Path(source).exists() or Path(source.rpartition(":")[0] or source).is_dir()
 
 
 def _kind(path: Path) -> str:

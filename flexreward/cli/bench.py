@@ -1,0 +1,20 @@
+"""``flexreward bench``: how fast, against what a competent user would do."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def bench(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Which bench: engine.", show_default=False)],
+    as_json: Annotated[bool, typer.Option("--json", help="End in one line of JSON.")] = False,
+) -> None:
+    """Measure this machine: ratios against a baseline, paired runs in one process tree; higher is better.
+
+    [bold]flexreward bench engine --json[/bold]
+    """
+    from flexreward.bench import run_bench
+
+    run_bench(name, as_json=as_json)

@@ -1,0 +1,36 @@
+"""``flexreward check``: a recipe read, nothing started."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+
+def check(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe.yaml, or anything that --judge takes.")],
+) -> None:
+    """Load a recipe and say what it would start. No model is loaded and no code that it names is imported.
+
+    [bold]flexreward check recipes/judge.yaml[/bold]
+    """
+    from pathlib import Path
+
+    from flexreward.config import resolve_judge
+    from flexreward.engines import ENGINES
+    from flexreward.errors import RecipeError
+    from flexreward.templates import load_template
+
+    resolved = resolve_judge(recipe)
+    if resolved.engine not in ENGINES and ":" not in resolved.engine:
+        known = f"{', '.join(ENGINES)} or package.module:Class"
+        raise RecipeError(f"{recipe}: engine: no engine {resolved.engine!r}, expected one of {known}")
+    if resolved.engine == "scripted":
+        from flexreward.engines.scripts import script_named
+
+        script_named(resolved.model)
+    template = load_template(resolved.template).id if resolved.template else "the template that fits the completions"
+    here = " (a folder here)" if Path(resolved.model).is_dir() else ""
+    drawn = "greedy" if resolved.temperature == 0 else f"temperature {resolved.temperature:g}"
+    orders = "both orders" if resolved.both_orders else "one order"
+    print(f"{resolved.model}{here} on {resolved.engine}, {template}, {orders}, {resolved.votes} vote(s), {drawn}: ok")

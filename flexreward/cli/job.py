@@ -1,0 +1,181 @@
+"""What judge, best-of-n and pairs have in common: samples in, a judge opened, outcomes written, a summary printed."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import typer
+
+from flexreward.cli.options import JobOptions
+from flexreward.columns import parse_map
+from flexreward.config import JudgeRecipe, open_judge, parse_recipe, resolve_judge
+from flexreward.errors import RecipeError, SampleError
+from flexreward.estimate import draw, forecast
+from flexreward.jobs import judge_items, judge_to_file
+from flexreward.outcomes import Item, read_outcomes
+from flexreward.progress import meter
+from flexreward.rows import is_local
+from flexreward.samples import Sample, parse_shard, read_samples
+from flexreward.tally import ADVICE, Tally, tally
+from flexreward.types import Judgment, Reason
+
+if TYPE_CHECKING:
+    from flexreward.judge import Judge
+
+Items = Callable[[], Iterator[Item]]
+
+
+def read(job: JobOptions, *, reserved: Collection[str]) -> Iterator[Sample]:
+    """The samples that the options name."""
+    return read_samples(
+        job.samples,
+        mapping=parse_map(job.map or []),
+        limit=job.limit,
+        shard=parse_shard(job.shard) if job.shard else None,
+        reserved=reserved,
+        refuse_empty=job.refuse_empty,
+        max_row_bytes=int(job.max_row_mib * 2**20),
+    )
+
+
+def first_of(samples: Iterator[Sample]) -> Sample:
+    """The first sample, before a model is loaded for nothing."""
+    for sample in samples:
+        return sample
+    raise SampleError("--shard and --limit leave no row")
+
+
+def recipe_of(job: JobOptions, **more: Any) -> JudgeRecipe:
+    """The judge's recipe with what the flags change."""
+    recipe = resolve_judge(job.judge)
+    flags = {"votes": job.votes, "temperature": job.temperature, "seed": job.seed, **more}
+    changes = {name: value for name, value in flags.items() if value is not None}
+    return parse_recipe(recipe.model_dump() | changes, f"the judge {job.judge or recipe.model}") if changes else recipe
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Opened:
+    """A judge ready to work."""
+
+    judge: Judge
+    recipe: JudgeRecipe
+
+
+def open_for(job: JobOptions, recipe: JudgeRecipe, template: str) -> Opened:
+    """The judge with its model loaded, and the store that the options name behind it."""
+    from flexreward.ledger import Ledger
+    from flexreward.store import Store
+
+    if job.no_store and job.store:
+        raise RecipeError("--store and --no-store exclude each other")
+    store = (
+        None if job.no_store else Store(job.store, notify=lambda line: print(f"flexreward: {line}", file=sys.stderr))
+    )
+    return Opened(judge=open_judge(recipe, template=template, ledger=Ledger(store)), recipe=recipe)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Done:
+    """A finished run over one outcome file."""
+
+    counts: Tally
+    """Over the whole file, rows of earlier runs included."""
+    num_judged: int
+    """In this run."""
+    num_cached: int
+    seconds: float
+
+
+def judge_into(job: JobOptions, opened: Opened, items: Items, out: Path) -> Done:
+    """Judge what ``out`` does not hold yet; on an interrupt say how to go on."""
+    began = time.monotonic()
+    with meter(_count(job, items), out.name) as progress:
+
+        async def run() -> None:
+            try:
+                await judge_to_file(
+                    opened.judge,
+                    items(),
+                    out,
+                    overwrite=job.overwrite,
+                    max_in_flight=job.max_in_flight or opened.recipe.max_in_flight,
+                    on_row=progress.add,
+                    on_resume=progress.resumed,
+                )
+            finally:
+                await opened.judge.engine.close()
+
+        try:
+            asyncio.run(run())
+        except KeyboardInterrupt:
+            print(f"flexreward: interrupted; {out} keeps what was judged: run the same again to go on", file=sys.stderr)
+            raise
+    return Done(
+        counts=tally(read_outcomes(out)),
+        num_judged=progress.pace.num_done,
+        num_cached=progress.pace.num_cached,
+        seconds=time.monotonic() - began,
+    )
+
+
+def print_estimate(job: JobOptions, opened: Opened, items: Items) -> None:
+    """Judge a few items for real and say what all of them will take."""
+    drawn = draw(items())
+    began = time.monotonic()
+
+    async def run() -> list[Judgment]:
+        try:
+            return await judge_items(opened.judge, drawn.items, max_in_flight=opened.recipe.max_in_flight)
+        finally:
+            await opened.judge.engine.close()
+
+    judgments = asyncio.run(run())
+    found = forecast(judgments, total=drawn.total, seconds=time.monotonic() - began)
+    print(json.dumps({"estimate": found.as_json()}) if job.as_json else found.line())
+
+
+def finish(job: JobOptions, done: Done, fields: dict[str, Any], lines: list[str]) -> NoReturn:
+    """Print what came out, and exit 0, or 1 above ``--max-unscored``."""
+    counts = done.counts
+    stream = sys.stderr if job.as_json else sys.stdout
+    for line in lines:
+        print(line, file=stream)
+    if counts.unscored:
+        num_unscored = counts.num_rows - counts.num_scored
+        print(f"{num_unscored} of {counts.num_rows} have no score:", file=stream)
+        for reason, count in counts.unscored.most_common():
+            print(f"  {count:>7}  {reason}: {ADVICE[Reason(reason)]}", file=stream)
+    if job.as_json:
+        rate = done.num_judged / done.seconds if done.seconds else None
+        timing = {"judged_now": done.num_judged, "from_store": done.num_cached, "seconds": round(done.seconds, 3)}
+        print(json.dumps({**fields, **counts.summary(), **timing, "judgments_per_s": rate}, ensure_ascii=False))
+    too_many = job.max_unscored is not None and counts.unscored_share > job.max_unscored
+    if too_many:
+        share = f"{100 * counts.unscored_share:.1f} %"
+        print(f"flexreward: {share} unscored, more than --max-unscored allows", file=sys.stderr)
+    raise typer.Exit(1 if too_many else 0)
+
+
+def headline(done: Done, out: Path) -> str:
+    """``999 judged (4 from the store), 990 scored, 31 tied, 99.1 % of the replies read: out.jsonl``."""
+    counts = done.counts
+    parse_rate = "no reply" if counts.parse_rate is None else f"{100 * counts.parse_rate:.1f} % of the replies"
+    judged = f"{counts.num_rows} judged ({done.num_judged} now, {done.num_cached} from the store)"
+    return f"{judged}, {counts.num_scored} scored, {counts.num_ties} tied, {parse_rate} read: {out}"
+
+
+def _count(job: JobOptions, items: Items) -> int | None:
+    """How many there are; a pass over a local file is cheap beside the judging."""
+    if not is_local(job.samples):
+        return job.limit
+    try:
+        return sum(1 for _ in items())
+    except SampleError:
+        return None  # said at its place, after the rows before it are judged

@@ -1,0 +1,221 @@
+"""Recipes: a judge as a YAML file, and every other way to name one.
+
+model: my-org/judge-7b        # a folder (seen from the recipe, then from here) or a hub id
+engine: transformers
+template: pair
+temperature: 0.7
+votes: 3
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from flexreward.errors import RecipeError
+
+if TYPE_CHECKING:
+    from flexreward.engines.base import Engine
+    from flexreward.judge import Judge
+    from flexreward.ledger import Ledger
+
+BUNDLED = Path(__file__).parent / "bundled"
+TINY = BUNDLED / "tiny-judge.yaml"
+ENV = "FLEXREWARD_RECIPE"
+HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+class JudgeRecipe(BaseModel):
+    """A judge: which model, what it reads, how its replies are drawn and counted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    model: str
+    """A folder, a hub id, or what a plug-in engine makes of it; ``scripted:longer`` needs no model."""
+    engine: str = "transformers"
+    """``transformers``, ``scripted``, or a class of your own, ``package.module:Class``."""
+    template: str | None = None
+    """Id of a template; by default the one that fits the number of completions (score, pair, batch)."""
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    """0 is greedy."""
+    top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
+    max_tokens: Annotated[int, Field(ge=1)] = 1024
+    """New tokens a reply."""
+    seed: int = 0
+    votes: Annotated[int, Field(ge=1)] = 1
+    """Replies to each order, from one prefill."""
+    aggregate: Literal["mean", "median", "majority"] = "mean"
+    """How the votes become one."""
+    both_orders: bool = True
+    """Show several completions forward and reversed, and average."""
+    prefill: bool = False
+    """Start the judge's turn where its template says how."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Prompts in one padded batch of the embedded engine."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:1``."""
+    max_in_flight: Annotated[int, Field(ge=1)] = 64
+    """Requests at work at once."""
+    deadline_s: Annotated[float | None, Field(gt=0)] = None
+    """Longest time for one request, in seconds; what is not there by then is unscored."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Further keyword arguments for an engine of your own."""
+
+    @model_validator(mode="after")
+    def _votes_differ(self) -> JudgeRecipe:
+        if self.votes > 1 and self.temperature == 0 and self.engine != "scripted":
+            raise ValueError(f"votes is {self.votes} at temperature 0, which draws the same reply each time")
+        return self
+
+
+def load_recipe(path: str | Path) -> JudgeRecipe:
+    """The judge that a YAML file describes, its model's folder resolved. Nothing that it names is imported.
+
+    Raises:
+        RecipeError: One line with the file and the field.
+    """
+    path = Path(path)
+    fields = _read_yaml(path)
+    recipe = parse_recipe(fields, str(path))
+    folder = path.parent / recipe.model
+    return recipe.model_copy(update={"model": str(folder)}) if folder.is_dir() else recipe
+
+
+def parse_recipe(fields: Mapping[str, Any], where: str) -> JudgeRecipe:
+    """A recipe from its fields; ``where`` begins every message."""
+    known = list(JudgeRecipe.model_fields)
+    for name in fields:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, 1)
+            hint = f", did you mean {near[0]!r}?" if near else ""
+            raise RecipeError(f"{where}: unknown field {str(name)!r}{hint} (fields: {', '.join(known)})")
+    try:
+        return JudgeRecipe.model_validate(dict(fields))
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        message = first["msg"].removeprefix("Value error, ")
+        found = f", found {first['input']!r}" if field and first["type"] != "missing" else ""
+        raise RecipeError(f"{where}: {field + ': ' if field else ''}{message}{found}") from error
+
+
+def resolve_judge(name: str | Path | None = None) -> JudgeRecipe:
+    """The judge that ``name`` means.
+
+    Args:
+        name: ``tiny`` (bundled), a recipe's path, a model's folder, a hub id, or ``scripted:longer``; without one, the
+            recipe that FLEXREWARD_RECIPE names, else ``tiny``.
+
+    Raises:
+        RecipeError: It means nothing, or a recipe is wrong.
+    """
+    source = "--judge"
+    if name is None:
+        name = os.environ.get(ENV) or "tiny"
+        source = ENV if os.environ.get(ENV) else source
+    text = str(name)
+    if text == "tiny":
+        return load_recipe(TINY)
+    if text.startswith(("http://", "https://")):
+        raise RecipeError(f"{source} {text}: a server's judge needs the client, which arrives with the server")
+    if text.endswith((".yaml", ".yml")):
+        return load_recipe(text)
+    if text.startswith("scripted:"):
+        return JudgeRecipe(model=text, engine="scripted")
+    if Path(text).is_dir():
+        if not (Path(text) / "config.json").is_file():
+            raise RecipeError(f"{source} {text}: the folder holds no config.json, so it is no saved model")
+        return JudgeRecipe(model=text)
+    if Path(text).exists() or not HUB_ID.fullmatch(text):
+        near = difflib.get_close_matches(text, ["tiny", "scripted:longer"], 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise RecipeError(
+            f"{source} {text}: expected tiny, a model's folder, a hub id NAME/MODEL or a .yaml recipe{hint}"
+        )
+    return JudgeRecipe(model=text)
+
+
+def open_engine(recipe: JudgeRecipe) -> Engine:
+    """The engine with its model loaded."""
+    from flexreward.engines import load_engine
+
+    if recipe.engine == "scripted":
+        from flexreward.engines.scripted import ScriptedEngine
+        from flexreward.engines.scripts import script_named
+
+        return ScriptedEngine(script_named(recipe.model), name=recipe.model, **recipe.options)
+    if recipe.engine == "transformers":
+        own: dict[str, Any] = {
+            "device": recipe.device,
+            "dtype": recipe.dtype,
+            "attention": recipe.attention,
+            "batch_size": recipe.batch_size,
+        }
+        return load_engine("transformers", model=recipe.model, **own, **recipe.options)
+    return load_engine(recipe.engine, model=recipe.model, **recipe.options)
+
+
+def open_judge(recipe: JudgeRecipe, *, template: str | None = None, ledger: Ledger | None = None) -> Judge:
+    """The judge with its model loaded.
+
+    Args:
+        template: Instead of the recipe's; ``pair`` where neither names one.
+    """
+    from flexreward.engines.base import Sampling
+    from flexreward.judge import Judge
+    from flexreward.templates import load_template
+
+    # The template first: a wrong name should not cost the loading of a model.
+    shown = load_template(template or recipe.template or "pair")
+    sampling = Sampling(
+        temperature=recipe.temperature, top_p=recipe.top_p, max_tokens=recipe.max_tokens, seed=recipe.seed
+    )
+    return Judge(
+        open_engine(recipe),
+        shown,
+        sampling=sampling,
+        votes=recipe.votes,
+        aggregate=recipe.aggregate,
+        both_orders=recipe.both_orders,
+        prefill=recipe.prefill,
+        ledger=ledger,
+        deadline_s=recipe.deadline_s,
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    class Loader(yaml.SafeLoader):
+        """Plain values only, and no key twice."""
+
+    def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key, _ in node.value:
+            name = loader.construct_object(key)
+            if isinstance(name, list | dict) or name in seen:
+                raise RecipeError(f"{path}: line {key.start_mark.line + 1}: the field {name!r} stands twice; keep one")
+            seen.add(name)
+        return dict(loader.construct_mapping(node, deep=True))
+
+    Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    try:
+        found = yaml.load(path.read_bytes(), Loader)  # a SafeLoader
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read: {error.strerror}") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        at = f"line {mark.line + 1}: " if mark else ""
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise RecipeError(f"{path}: {at}not YAML ({problem})") from error
+    if not isinstance(found, dict):
+        raise RecipeError(f"{path}: expected fields such as 'model: NAME', found {type(found).__name__}")
+    return found

@@ -1,0 +1,83 @@
+"""A long job: requests in, lines of the outcome file out, in order, each as soon as it and all before it are there."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from contextlib import aclosing
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+from flexreward.errors import SampleError
+from flexreward.outcome_file import OutcomeFile
+from flexreward.outcomes import Item, header_of
+from flexreward.samples import Sample
+from flexreward.types import JudgeRequest, Judgment
+
+if TYPE_CHECKING:
+    from flexreward.judge import Judge
+    from flexreward.templates import Template
+
+OnRow = Callable[[Judgment], None]
+
+
+def items_of(samples: Iterable[Sample], template: Template) -> Iterator[Item]:
+    """One request a sample, all of its completions together.
+
+    Raises:
+        SampleError: The template does not judge so many completions.
+    """
+    for sample in samples:
+        count = len(sample.completions)
+        if template.num_completions not in (None, count) or (template.num_completions is None and count < 2):
+            wanted = template.num_completions or "two or more"
+            fits = {1: "score", 2: "pair"}.get(count, "batch")
+            raise SampleError(
+                f"{sample.where}: has {count} completion(s), and the template {template.id} judges {wanted}; "
+                f"--template {fits} takes such rows"
+            )
+        yield Item(sample.request(), sample.extra)
+
+
+async def judge_to_file(
+    judge: Judge,
+    items: Iterable[Item],
+    path: Path,
+    *,
+    overwrite: bool = False,
+    max_in_flight: int = 64,
+    on_row: OnRow = lambda judgment: None,
+    on_resume: Callable[[int], None] = lambda num_done: None,
+) -> None:
+    """Judge what ``path`` does not hold yet, and append it.
+
+    A bad row of the input is raised after the rows before it were judged and written.
+
+    Args:
+        on_row: Called with each judgment once it is written.
+        on_resume: Called once with the number of rows that were there already.
+    """
+    with OutcomeFile(path, header_of(judge), overwrite=overwrite) as file:
+        in_flight: deque[Item] = deque()
+
+        def requests() -> Iterator[JudgeRequest]:
+            for item in file.remaining(items, on_resume):
+                in_flight.append(item)
+                yield item.request
+
+        # Closed at once when this is interrupted, so that nothing goes on being bought.
+        async with aclosing(_generator(judge.judge_all(requests(), max_in_flight=max_in_flight))) as judgments:
+            async for judgment in judgments:
+                file.append(judgment, in_flight.popleft())
+                on_row(judgment)
+
+
+async def judge_items(judge: Judge, items: Iterable[Item], *, max_in_flight: int = 64) -> list[Judgment]:
+    """Judgments of a few items, nothing written: what an estimate measures."""
+    requests = (item.request for item in items)
+    async with aclosing(_generator(judge.judge_all(requests, max_in_flight=max_in_flight))) as judgments:
+        return [judgment async for judgment in judgments]
+
+
+def _generator(judgments: AsyncIterator[Judgment]) -> AsyncGenerator[Judgment, None]:
+    return cast("AsyncGenerator[Judgment, None]", judgments)

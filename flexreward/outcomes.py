@@ -1,0 +1,132 @@
+"""The outcome file as text: a header line that names the judge, then one line a request, in the order of the input."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from flexreward import __version__
+from flexreward.errors import OutputError
+from flexreward.fingerprint import digest, sampling_fields
+from flexreward.types import JudgeRequest, Judgment, OrderOutcome, Outcome, Unscored, Verdict
+
+if TYPE_CHECKING:
+    from flexreward.judge import Judge
+
+FIELDS = (
+    *("id", "request", "template", "status", "reason", "detail", "scores", "preferred", "tie"),
+    *("orders", "judge", "tokens"),
+)
+"""What a line holds before the columns that are carried through."""
+
+
+class Item(NamedTuple):
+    """What is to be judged, and the columns that go along with it."""
+
+    request: JudgeRequest
+    extra: Mapping[str, Any]
+
+
+def header_of(judge: Judge) -> dict[str, Any]:
+    """The first line: everything that names the judge, and the scale that its scores are on."""
+    template = judge.template
+    return {
+        "flexreward": __version__,
+        "judge": {
+            "fingerprint": judge.fingerprint,
+            **judge.engine.identity,
+            "sampling": sampling_fields(judge.sampling),
+            "aggregate": judge.aggregate,
+            "both_orders": judge.both_orders,
+            "prefill": judge.prefill,
+        },
+        "template": {"id": template.id, "digest": template.digest, "scale": [template.scale.low, template.scale.high]},
+    }
+
+
+def request_digest(request: JudgeRequest) -> str:
+    """Tells whether two rows ask the same. The id is no part of it."""
+    return digest({name: value for name, value in asdict(request).items() if name != "id"})[:16]
+
+
+def outcome_row(judgment: Judgment, item: Item) -> dict[str, Any]:
+    """One line of the file, its keys in a fixed order."""
+    outcome = judgment.outcome
+    verdict = outcome if isinstance(outcome, Verdict) else None
+    return {
+        "id": judgment.request_id,
+        "request": request_digest(item.request),
+        "template": judgment.template,
+        "status": "scored" if verdict else "unscored",
+        "reason": _reason(outcome),
+        "detail": outcome.detail if isinstance(outcome, Unscored) else "",
+        "scores": _scores(outcome),
+        "preferred": verdict.preferred if verdict else None,
+        "tie": verdict.tie if verdict else False,
+        "orders": [_order_row(order) for order in judgment.orders],
+        "judge": judgment.judge,
+        "tokens": {"prompt": judgment.prompt_tokens, "completion": judgment.completion_tokens},
+        **item.extra,
+    }
+
+
+def _order_row(order: OrderOutcome) -> dict[str, Any]:
+    return {
+        "order": list(order.order),
+        "scores": _scores(order.outcome),
+        "reason": _reason(order.outcome),
+        "votes": [
+            {
+                "scores": _scores(vote.outcome),
+                "reason": _reason(vote.outcome),
+                "reply": vote.reply.text,
+                "finish_reason": vote.reply.finish_reason,
+            }
+            for vote in order.votes
+        ],
+    }
+
+
+def _scores(outcome: Outcome) -> list[float] | None:
+    return list(outcome.scores) if isinstance(outcome, Verdict) else None
+
+
+def _reason(outcome: Outcome) -> str | None:
+    return outcome.reason.value if isinstance(outcome, Unscored) else None
+
+
+def encode(row: Mapping[str, Any]) -> bytes:
+    """One line. No NaN, text as it is; half a character in a reply becomes ``?``."""
+    return json.dumps(row, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace") + b"\n"
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The first line of an outcome file."""
+    with path.open("rb") as file:
+        return check_header(path, file.readline())
+
+
+def read_outcomes(path: Path) -> Iterator[dict[str, Any]]:
+    """The lines of an outcome file after its header; a last line that was cut is left out."""
+    with path.open("rb") as file:
+        check_header(path, file.readline())
+        for number, line in enumerate(file, 2):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                yield json.loads(line)
+            except ValueError as error:
+                raise OutputError(f"{path}: line {number}: broken; was it edited? --overwrite judges anew") from error
+
+
+def check_header(path: Path, line: bytes) -> dict[str, Any]:
+    """The header, if ``line`` is one."""
+    with suppress(ValueError):
+        header = json.loads(line)
+        if isinstance(header, dict) and "flexreward" in header:
+            return header
+    raise OutputError(f"{path}: is no outcome file: its first line does not name a judge")

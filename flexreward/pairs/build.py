@@ -1,0 +1,174 @@
+"""Completions in, preference pairs out: which pairs are judged, and the folder that a trainer loads."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import random
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flexreward.errors import OutputError, RecipeError, SampleError
+from flexreward.files import replaced
+from flexreward.outcomes import Item, encode, read_header, read_outcomes, request_digest
+from flexreward.pairs.keep import JudgedPair, PairCounts, Rule, sort_out
+from flexreward.samples import Sample
+from flexreward.types import Message, Text
+
+FIELDS = (
+    *("id", "prompt", "chosen", "rejected", "score_chosen", "score_rejected"),
+    *("chosen_index", "rejected_index", "judge", "template"),
+)
+"""Columns of a pair, before those that are carried through."""
+
+TRAIN, DROPPED, OUTCOMES = "train.jsonl", "dropped.jsonl", "pair_outcomes.jsonl"
+
+
+class Candidates(NamedTuple):
+    """The pairs of one prompt, as indices of its completions."""
+
+    judged: list[tuple[int, int]]
+    duplicates: list[tuple[int, int]]
+    """Two equal texts, or the texts of an earlier pair again: nothing could be learnt from them."""
+
+
+def candidates(sample: Sample, *, per_prompt: int | None = None, seed: int = 0) -> Candidates:
+    """All pairs of different texts, or ``per_prompt`` of them drawn from (seed, id)."""
+    judged, duplicates = [], []
+    seen: set[frozenset[Text]] = set()
+    for i, j in itertools.combinations(range(len(sample.completions)), 2):
+        texts = frozenset((sample.completions[i], sample.completions[j]))
+        if len(texts) == 1 or texts in seen:
+            duplicates.append((i, j))
+        else:
+            seen.add(texts)
+            judged.append((i, j))
+    if per_prompt is not None and per_prompt < len(judged):
+        digest = hashlib.sha256(f"{seed}:{sample.id}".encode()).digest()
+        judged = sorted(random.Random(int.from_bytes(digest)).sample(judged, per_prompt))
+    return Candidates(judged, duplicates)
+
+
+def template_for(flag: str | None, recipe: str | None) -> str:
+    """A template that takes two completions: the flag's, else the recipe's if it does, else ``pair``."""
+    from flexreward.templates import load_template
+
+    if flag is not None and load_template(flag).num_completions == 1:
+        raise RecipeError(f"--template {flag}: pairs need one that compares two completions, such as pair")
+    if flag is None and (recipe is None or load_template(recipe).num_completions == 1):
+        return "pair"
+    return flag or str(recipe)
+
+
+def pair_id(sample: Sample, indices: tuple[int, int]) -> str:
+    """``q1#0-3``: the first completion of q1 against its fourth."""
+    return f"{sample.id}#{indices[0]}-{indices[1]}"
+
+
+def pair_items(samples: Iterable[Sample], *, per_prompt: int | None = None, seed: int = 0) -> Iterator[Item]:
+    """What is to be judged, a request a pair."""
+    for sample in samples:
+        if len(sample.completions) < 2:
+            raise SampleError(f"{sample.where}: has one completion; a pair needs two or more")
+        for pair in candidates(sample, per_prompt=per_prompt, seed=seed).judged:
+            yield Item(sample.only(pair, id=pair_id(sample, pair)), {})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """How the pairs of a run were chosen, and which are kept."""
+
+    rules: Sequence[Rule]
+    per_prompt: int | None = None
+    seed: int = 0
+
+
+def build(samples: Iterable[Sample], folder: Path, plan: Plan) -> PairCounts:
+    """Write the pairs that the rules keep, and those that they drop with the reason, from the outcomes in ``folder``.
+
+    Args:
+        samples: The ones that were judged, in the same order.
+        folder: Holds the outcomes; gets ``train.jsonl`` and ``dropped.jsonl``, each whole or not at all.
+
+    Raises:
+        OutputError: The outcomes are not those of ``samples``.
+    """
+    counts = PairCounts()
+    header = read_header(folder / OUTCOMES)
+    rows = read_outcomes(folder / OUTCOMES)
+    conversational: bool | None = None
+    with ExitStack() as files:
+        train, dropped = (files.enter_context(replaced(folder / name)) for name in (TRAIN, DROPPED))
+        for sample in samples:
+            if conversational not in (None, _is_conversational(sample)):
+                raise SampleError(
+                    f"{sample.where}: texts here, conversations in earlier rows (or the reverse); use one"
+                )
+            conversational = _is_conversational(sample)
+            found = candidates(sample, per_prompt=plan.per_prompt, seed=plan.seed)
+            pairs = [_judged_pair(sample, indices, next(rows, None)) for indices in found.judged]
+            for pair, reason in zip(pairs, sort_out(pairs, plan.rules), strict=True):
+                counts.add(pair, reason)
+                if reason is None:
+                    train.write(encode(_pair_row(sample, pair, header)))
+                else:
+                    dropped.write(encode(_dropped_row(sample, pair, reason)))
+            for indices in found.duplicates:
+                counts.dropped["duplicate"] += 1
+                name = pair_id(sample, indices)
+                dropped.write(
+                    encode({"id": name, "reason": "duplicate", "indices": indices, "scores": None, "orders": []})
+                )
+    return counts
+
+
+def _judged_pair(sample: Sample, indices: tuple[int, int], row: Mapping[str, Any] | None) -> JudgedPair:
+    name = pair_id(sample, indices)
+    if row is None or (row["id"], row["request"]) != (name, request_digest(sample.only(indices, id=name))):
+        raise OutputError(f"{OUTCOMES}: does not go on with {name!r}: the samples changed; run again with --overwrite")
+    return JudgedPair(
+        id=name,
+        indices=indices,
+        scores=tuple(row["scores"]) if row["scores"] else None,
+        orders=tuple(tuple(order["scores"]) if order["scores"] else None for order in row["orders"]),
+    )
+
+
+def _pair_row(sample: Sample, pair: JudgedPair, header: Mapping[str, Any]) -> dict[str, Any]:
+    assert pair.scores is not None
+    chosen, rejected = pair.chosen, 1 - pair.chosen
+    chat = _is_conversational(sample)
+    return {
+        "id": pair.id,
+        "prompt": _turns(sample.prompt, "user") if chat else sample.prompt,
+        "chosen": _completion(sample, pair.indices[chosen], chat),
+        "rejected": _completion(sample, pair.indices[rejected], chat),
+        "score_chosen": pair.scores[chosen],
+        "score_rejected": pair.scores[rejected],
+        "chosen_index": pair.indices[chosen],
+        "rejected_index": pair.indices[rejected],
+        "judge": header["judge"]["fingerprint"],
+        "template": header["template"]["id"],
+        **sample.extra,
+    }
+
+
+def _dropped_row(sample: Sample, pair: JudgedPair, reason: str) -> dict[str, Any]:
+    return {"id": pair.id, "reason": reason, "indices": pair.indices, "scores": pair.scores, "orders": pair.orders}
+
+
+def _is_conversational(sample: Sample) -> bool:
+    return any(not isinstance(text, str) for text in (sample.prompt, *sample.completions))
+
+
+def _completion(sample: Sample, index: int, chat: bool) -> Any:
+    text = sample.completions[index]
+    return _turns(text, "assistant") if chat else text
+
+
+def _turns(text: Text, role: str) -> list[dict[str, str]]:
+    turns = (Message(role=role, content=text),) if isinstance(text, str) else text
+    return [{"role": turn.role, "content": turn.content} for turn in turns]

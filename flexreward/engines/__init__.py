@@ -1,0 +1,49 @@
+"""Engines by name. Each is imported when it is asked for, so that a name costs nothing until it is used."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+from typing import Any, cast
+
+from flexreward.engines.base import Engine
+from flexreward.errors import RecipeError
+
+ENGINES = {
+    "scripted": "flexreward.engines.scripted:ScriptedEngine",
+    "transformers": "flexreward.engines.transformers:TransformersEngine",
+}
+
+
+def load_engine(name: str, **options: Any) -> Engine:
+    """The engine of that name, or the class at ``module:Class``, made with ``options``.
+
+    Raises:
+        RecipeError: There is no such engine, or it does not take such an option.
+        JudgeError: The model that the options name cannot be loaded.
+    """
+    make = _find(name)
+    parameters = inspect.signature(make).parameters.values()
+    known = [p.name for p in parameters if p.kind is not p.VAR_KEYWORD]
+    if len(known) == len(parameters):
+        for option in options:
+            if option not in known:
+                raise RecipeError(f"engine {name}: unknown option '{option}', expected one of {', '.join(known)}")
+    for p in parameters:
+        if p.default is p.empty and p.kind is not p.VAR_KEYWORD and p.name not in options:
+            raise RecipeError(f"engine {name}: option '{p.name}' is missing")
+    return cast(Engine, make(**options))
+
+
+def _find(name: str) -> Any:
+    path = ENGINES.get(name, name)
+    module, colon, attribute = path.partition(":")
+    if not colon:
+        near = difflib.get_close_matches(name, ENGINES, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(ENGINES)}, or module:Class"
+        raise RecipeError(f"unknown engine '{name}': {hint}")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError) as error:
+        raise RecipeError(f"engine {name} cannot be imported: {error}") from error

@@ -1,0 +1,207 @@
+"""Prompts as token ids, in a way that what is judged cannot speak for the judge.
+
+The chat template is rendered once with marks in place of content. Only this frame may yield added tokens (end of turn,
+start of turn, ...); content is encoded by a copy of the tokenizer that knows none, whatever the content spells. Content
+is encoded together with the plain text of the frame that it touches, so that the ids of harmless text are exactly those
+of ``tokenizer.apply_chat_template``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TypeAlias
+
+from tokenizers import Tokenizer
+
+from flexreward.engines.base import Prompt
+from flexreward.errors import JudgeError, RefusedError
+
+SYSTEM, USER = "flexrewardSYSTEMcontent", "flexrewardUSERcontent"
+"""Marks for content. They are replaced in the frame alone, so content that spells one stays as it is."""
+
+TODAY = datetime(2024, 7, 26)
+"""The day that every chat template is told, so that the same request is the same prompt tomorrow."""
+
+Stretch: TypeAlias = int | tuple[str, ...]
+"""An added token's id, or plain text in parts, some of which are marks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Encoded:
+    """A prompt as the model reads it."""
+
+    ids: tuple[int, ...]
+    num_shared: int
+    """How many of the first ids depend on the system text alone: other requests of the same judge have them too."""
+    started: tuple[int, ...] = ()
+    """The last few ids, when they are a started assistant turn; what follows is decoded with them in view."""
+
+
+class Encoder:
+    """Encodes prompts and decodes replies for one checkpoint.
+
+    Args:
+        tokenizer: A fast tokenizer of transformers, with a chat template.
+
+    Raises:
+        JudgeError: It has no chat template or no fast form, or content could still become an added token.
+    """
+
+    def __init__(self, tokenizer: Any, *, name: str = "tokenizer") -> None:
+        if getattr(tokenizer, "backend_tokenizer", None) is None:
+            raise JudgeError(f"{name}: no tokenizer.json; save the tokenizer in its fast form beside the model")
+        if not tokenizer.chat_template:
+            raise JudgeError(f"{name}: no chat template; put one in chat_template.jinja beside the tokenizer")
+        self._tokenizer = tokenizer
+        self._backend: Tokenizer = tokenizer.backend_tokenizer
+        # The unknown token stands for characters that the model lacks and ends no turn: content may yield it.
+        unknown = _unknown(self._backend)
+        added = {i: token for i, token in tokenizer.added_tokens_decoder.items() if token.content != unknown}
+        self.added = frozenset(added)
+        banned = {token.content for token in added.values()}
+        self._first = _plain(self._backend, banned, name=name)
+        self._inner = _plain(self._backend, banned, name=name, inner=True)
+        for token in added.values():
+            if self.added & set(self._inner.encode(f"a {token.content} b").ids):
+                raise JudgeError(f"{name}: text that spells {token.content!r} cannot be kept from becoming that token")
+        self._marks = {token.content: i for i, token in added.items() if not token.special}
+        self._frames = {True: self._frame(True, name), False: self._frame(False, name)}
+        self._shared: dict[str, list[int]] = {}
+
+    def encode(self, prompt: Prompt) -> Encoded:
+        """The prompt's ids, a started assistant turn at the end. An empty system text leaves the system turn out.
+
+        Raises:
+            RefusedError: The text holds half a character (a lone surrogate), for which there are no bytes.
+        """
+        try:
+            f"{prompt.system}{prompt.user}{prompt.prefix}".encode()
+        except UnicodeEncodeError as error:
+            raise RefusedError(f"the prompt is no valid Unicode: {error}") from error
+        frame, trims = self._frames[bool(prompt.system)]
+        system, user = (t.strip() if trims else t for t in (prompt.system, prompt.user))
+        content = {SYSTEM: system, USER: user}
+        cut = next(i for i, stretch in enumerate(frame) if not isinstance(stretch, int) and USER in stretch)
+        if (shared := self._shared.get(system)) is None:
+            if len(self._shared) >= 64:
+                self._shared.clear()
+            shared = self._shared[system] = self._ids(frame[:cut], content)
+        ids = shared + self._ids(frame[cut:], content, first=cut == 0)
+        if not prompt.prefix:
+            return Encoded(ids=tuple(ids), num_shared=len(shared))
+        # The frame's last text touches the started turn; where it holds content too, neither may yield an added token.
+        last = frame[-1]
+        if isinstance(last, int):
+            started = self._writing(prompt.prefix)
+        elif USER in last:
+            ids, started = shared, self._ids([*frame[cut:-1], (*last, prompt.prefix)], content, first=cut == 0)
+        else:
+            ids, started = shared + self._ids(frame[cut:-1], content), self._writing("".join(last) + prompt.prefix)
+        return Encoded(ids=(*ids, *started), num_shared=len(shared), started=tuple(started[-8:]))
+
+    def decode(self, ids: Sequence[int], *, after: Sequence[int] = ()) -> str:
+        """The text of a reply. ``after`` are the ids before it, where its first word may hang on to them."""
+        text = self._backend.decode([*after, *ids], skip_special_tokens=False)
+        return text[len(self._backend.decode(list(after), skip_special_tokens=False)) :] if after else text
+
+    def _writing(self, text: str) -> list[int]:
+        """Ids of text of our own, in which the model's own marks (``<think>`` may be one) are what it would write."""
+        if not self._marks:
+            return self._inner.encode(text).ids
+        marks = sorted(map(re.escape, self._marks), key=len, reverse=True)
+        parts = re.split(f"({'|'.join(marks)})", text)
+        return [
+            i for part in parts for i in ([self._marks[part]] if part in self._marks else self._inner.encode(part).ids)
+        ]
+
+    def _ids(self, stretches: Sequence[Stretch], content: dict[str, str], *, first: bool = True) -> list[int]:
+        ids: list[int] = []
+        for i, stretch in enumerate(stretches):
+            if isinstance(stretch, int):
+                ids.append(stretch)
+            else:
+                backend = self._first if first and i == 0 else self._inner
+                text = "".join(content.get(part, part) for part in stretch)
+                ids += backend.encode(text).ids
+        return ids
+
+    def _frame(self, has_system: bool, name: str) -> tuple[list[Stretch], bool]:
+        """The chat template's own text in stretches, and whether it trims content."""
+        text = self._render([("system", SYSTEM), ("user", USER)] if has_system else [("user", USER)])
+        if has_system and (text is None or SYSTEM not in text or USER not in text):
+            # A model without a system role reads the system text at the head of the user's turn.
+            text = self._render([("user", f"{SYSTEM}\n\n{USER}")])
+        if text is None or text.count(USER) != 1 or text.count(SYSTEM) != has_system:
+            raise JudgeError(f"{name}: its chat template does not show a user's turn whole; give it another")
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        frame: list[Stretch] = []
+        start = 0
+        for token, (begin, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            if token in self.added:
+                frame += [_parts(text[start:begin]), token] if begin > start else [token]
+                start = end
+        padded = self._render([("user", f" {USER} ")])
+        return frame + ([_parts(text[start:])] if start < len(text) else []), f" {USER} " not in (padded or "")
+
+    def _render(self, turns: list[tuple[str, str]]) -> str | None:
+        from jinja2 import TemplateError
+
+        messages = [{"role": role, "content": content} for role, content in turns]
+        dates = {"date_string": TODAY.strftime("%d %b %Y"), "strftime_now": TODAY.strftime}
+        try:
+            text: str = self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=True, **dates
+            )
+        except TemplateError:
+            return None
+        return text
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    return tuple(part for part in re.split(f"({SYSTEM}|{USER})", text) if part)
+
+
+def _unknown(backend: Tokenizer) -> str | None:
+    """The unknown token of the model itself; what transformers calls so may be an end of text."""
+    model = json.loads(backend.to_str())["model"]
+    if (i := model.get("unk_id")) is not None:
+        return str(model["vocab"][i][0])
+    token: str | None = model.get("unk_token")
+    return token
+
+
+def _plain(backend: Tokenizer, banned: set[str], *, name: str, inner: bool = False) -> Tokenizer:
+    """A copy of the tokenizer without added tokens, in which no text becomes a piece of ``banned``.
+
+    ``inner``: for text that does not open the prompt, where some tokenizers put no space of their own.
+    """
+    spec = json.loads(backend.to_str())
+    spec["added_tokens"] = []
+    spec["post_processor"] = spec["truncation"] = spec["padding"] = None
+    # A token may stand in the model's own vocabulary too. Its name there becomes one that no text can spell.
+    vocab = spec["model"].get("vocab")
+    hidden = secrets.token_hex(16)
+    if isinstance(vocab, dict):
+        spec["model"]["vocab"] = {f"{hidden}{i}" if piece in banned else piece: i for piece, i in vocab.items()}
+    elif isinstance(vocab, list):
+        spec["model"]["vocab"] = [[f"{hidden}{i}" if p in banned else p, score] for i, (p, score) in enumerate(vocab)]
+    if inner:
+        _replace(spec, "prepend_scheme", "first", "never")
+    try:
+        return Tokenizer.from_str(json.dumps(spec))
+    except Exception as error:  # the tokenizers library raises nothing narrower
+        raise JudgeError(f"{name}: its added tokens cannot be taken out of the vocabulary ({error})") from error
+
+
+def _replace(node: Any, key: str, old: str, new: str) -> None:
+    children = node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    if isinstance(node, dict) and node.get(key) == old:
+        node[key] = new
+    for child in children:
+        if isinstance(child, dict | list):
+            _replace(child, key, old, new)

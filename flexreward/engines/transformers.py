@@ -1,0 +1,129 @@
+"""The embedded engine: a causal language model of transformers in this process, batching whatever is waiting."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import weakref
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import torch
+import transformers
+
+from flexreward.engines.base import Capabilities, Prompt, Sampling
+from flexreward.engines.batching import Job
+from flexreward.engines.encoding import Encoder
+from flexreward.engines.loading import Loaded, load
+from flexreward.engines.runner import Runner
+from flexreward.engines.worker import Worker
+from flexreward.errors import ContextError, EngineError
+from flexreward.types import Reply
+
+
+class TransformersEngine:
+    """Runs a local folder or hub id; see the Engine protocol.
+
+    Args:
+        model: Folder that ``save_pretrained`` wrote, or hub id.
+        device: ``auto`` is the GPU where there is one.
+        dtype: ``auto`` is float32 on the CPU, bfloat16 on a GPU.
+        attention: ``auto`` is flash-attention 2 where it is installed and there is a GPU, else SDPA.
+        batch_size: Replies written side by side.
+        prefill_size: Prompts read together; by default 8 on the CPU, where more gain nothing, 32 on a GPU.
+        max_context: Tokens of prompt and reply together; by default what the model's config says.
+        threads: Threads of torch for the whole process; by default torch's own choice.
+
+    Raises:
+        JudgeError: The model cannot be loaded, or has no chat template.
+    """
+
+    can = Capabilities(token_ids=True, prefix=True, logprobs=True)
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        attention: str = "auto",
+        batch_size: int = 32,
+        prefill_size: int | None = None,
+        max_context: int | None = None,
+        threads: int | None = None,
+    ) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
+        loaded = load(model, device=device, dtype=dtype, attention=attention)
+        self.identity = {
+            "engine": "transformers",
+            "version": transformers.__version__,
+            "torch": torch.__version__,
+            "model": loaded.name,
+            "weights": loaded.digest,
+            "dtype": loaded.dtype,
+            "attention": loaded.attention,
+        }
+        config = loaded.model.config.get_text_config()
+        limits = (max_context, getattr(config, "max_position_embeddings", None))
+        self.max_context = min((limit for limit in limits if limit), default=2**31)
+        self._encoder = Encoder(loaded.tokenizer, name=str(model))
+        self._worker = Worker(
+            Runner(loaded.model),
+            self._encoder,
+            ends=_ends(loaded),
+            batch_size=batch_size,
+            prefill_size=prefill_size or (8 if loaded.model.device.type == "cpu" else 32),
+        )
+        # Also runs when the interpreter ends, so that no thread is inside the model by then.
+        self._stop = weakref.finalize(self, self._worker.stop)
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """How many tokens the model reads of it."""
+        return len(self._encoder.encode(prompt).ids)
+
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply]:
+        encoded = self._encoder.encode(prompt)
+        room = self.max_context - len(encoded.ids)
+        if room < 1:
+            raise ContextError(f"the prompt has {len(encoded.ids)} tokens, the model reads {self.max_context}")
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Queue[Reply | EngineError] = asyncio.Queue()
+
+        def deliver(item: Reply | EngineError) -> None:
+            with contextlib.suppress(RuntimeError):  # the caller's loop has ended, and nobody waits any more
+                loop.call_soon_threadsafe(ended.put_nowait, item)
+
+        # At temperature 0 all replies are one reply.
+        num_drawn = sampling.n if sampling.temperature > 0 else 1
+        job = Job(
+            prompt=encoded,
+            prefix=prompt.prefix,
+            sampling=sampling,
+            max_tokens=min(sampling.max_tokens, room),
+            deliver=deliver,
+            pending=list(range(num_drawn)),
+        )
+        self._worker.submit(job)
+        try:
+            for _ in range(num_drawn):
+                item = await ended.get()
+                if isinstance(item, EngineError):
+                    raise item
+                for _ in range(sampling.n // num_drawn):
+                    yield item
+        finally:
+            job.aborted = True
+
+    async def close(self) -> None:
+        await asyncio.to_thread(self._stop)
+
+
+def _ends(loaded: Loaded) -> frozenset[int]:
+    """The tokens that end a turn: what the generation config, the model's and the tokenizer each call so."""
+    found = (
+        loaded.model.generation_config.eos_token_id,
+        loaded.model.config.get_text_config().eos_token_id,
+        loaded.tokenizer.eos_token_id,
+    )
+    return frozenset(i for ids in found if ids is not None for i in (ids if isinstance(ids, list) else [ids]))

@@ -1,0 +1,1 @@
+"""Programs that train judges and policies: ``python -m training.NAME RECIPE.yaml``."""

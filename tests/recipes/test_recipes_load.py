@@ -1,0 +1,26 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from flexreward.config import load_recipe
+from training.recipe import SftRecipe, load
+
+ROOT = Path(__file__).parents[2]
+RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
+PROGRAMS = {"sft": SftRecipe}
+"""Training recipes by their folder, or by their name in another folder. Every other recipe describes a judge."""
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_recipe_loads(path):
+    kind = PROGRAMS.get(path.parent.name) or PROGRAMS.get(path.stem)
+    recipe = load(path, kind) if kind else load_recipe(path)
+    asked = yaml.safe_load(path.read_text())
+    assert asked.keys() <= recipe.model_dump().keys()
+    if asked.get("deepspeed"):
+        assert (ROOT / asked["deepspeed"]).is_file()
+
+
+def test_there_are_recipes_to_load():
+    assert {"qwen2.5-7b_4gpu.yaml", "llama-3.1-8b_lora.yaml"} <= {path.name for path in RECIPES}

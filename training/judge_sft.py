@@ -1,0 +1,205 @@
+"""Teach a text model to judge: ``python -m training.judge_sft RECIPE.yaml``.
+
+Loss on the assistant's turn, from ``<think>`` through the end-of-turn token, and on nothing else. A killed run goes on
+from its newest whole checkpoint when the same command is given again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from flexreward.errors import RecipeError, UserError
+from training.data import Lesson, answer_first, read_lessons, refuse_overlap
+from training.recipe import SftRecipe, load
+from training.run import Run, put_in_place, refuse_standing, weights_digest
+
+# TRL tells the hub which trainer runs; a training here tells nobody.
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import torch
+from accelerate import PartialState
+from datasets import Dataset
+from peft import PeftModel
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PrinterCallback,
+)
+from transformers.utils.logging import disable_progress_bar
+from trl import SFTConfig, SFTTrainer
+
+from training.examples import Framer
+from training.trainable import add_lora, count, train_language_model
+from training.watch import Watch, say
+
+
+def train(recipe: SftRecipe) -> Path:
+    """Run a recipe, or go on with it; returns the folder of the trained judge.
+
+    Raises:
+        UserError: one line that says what to mend; nothing that was done is lost.
+    """
+    inputs = {"data": recipe.data} | ({"eval_data": recipe.eval_data} if recipe.eval_data else {})
+    main = PartialState().is_main_process
+    with PartialState().main_process_first():
+        run = Run(recipe.run_dir, recipe, seed=recipe.seed, inputs=inputs)
+        if main:
+            for half in run.clear_half_written():
+                say(f"{half}: half written, removed")
+    if run.weights and run.weights == weights_digest(recipe.output):
+        say(f"{recipe.output}: done already (see {recipe.run_dir})")
+        return recipe.output
+    refuse_standing(recipe.output, replace=recipe.replace)
+
+    tokenizer = AutoTokenizer.from_pretrained(recipe.model)
+    framer = Framer(tokenizer, name=recipe.model)
+    train_rows, eval_rows = _rows(recipe, framer)
+    arguments = _arguments(recipe)  # before the model: ZeRO-3 splits weights while they load
+    model = _model(recipe)
+    checkpoint = run.checkpoint()
+    if main:
+        step = run.start()
+        say(f"{count(model)}", f"{len(train_rows):,} rows, from step {step}")
+    trainer = _Trainer(
+        model=model,
+        args=arguments,
+        train_dataset=train_rows,
+        eval_dataset=eval_rows,
+        processing_class=tokenizer,
+        callbacks=[Watch(run)] if main else [],
+    )
+    trainer.remove_callback(PrinterCallback)
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trained = recipe.run_dir / "trained"
+    trainer.save_model(str(trained))
+    if main:
+        run.plot()
+        staged = recipe.output.with_name(f".{recipe.output.name}.part")
+        _save(recipe, trained, staged, framer.end_of_turn)
+        run.finish(steps=trainer.state.global_step, weights=weights_digest(staged))
+        put_in_place(staged, recipe.output, replace=recipe.replace)
+        if recipe.method == "full":
+            shutil.rmtree(trained)
+        say(f"{recipe.output}: done")
+    return recipe.output
+
+
+def _rows(recipe: SftRecipe, framer: Framer) -> tuple[Dataset, Dataset | None]:
+    lessons = list(read_lessons(recipe.data))
+    held_out = list(read_lessons(recipe.eval_data)) if recipe.eval_data else []
+    refuse_overlap(lessons, held_out)
+
+    def dataset(items: list[Lesson], source: str) -> Dataset:
+        items = [answer_first(item) for item in items] if recipe.reasoning == "last" else items
+        kept, num_dropped = framer.examples(items, max_length=recipe.max_length, too_long=recipe.too_long)
+        say(f"{source}: {len(kept):,} rows, {num_dropped:,} left out above {recipe.max_length:,} tokens")
+        return Dataset.from_dict({"input_ids": [e.input_ids for e in kept], "labels": [e.labels for e in kept]})
+
+    return dataset(lessons, recipe.data), dataset(held_out, str(recipe.eval_data)) if held_out else None
+
+
+def _arguments(recipe: SftRecipe) -> SFTConfig:
+    held = recipe.micro_batch_size * PartialState().num_processes
+    if recipe.batch_size % held:
+        raise RecipeError(
+            f"batch_size {recipe.batch_size} is no multiple of micro_batch_size {recipe.micro_batch_size} "
+            f"x {PartialState().num_processes} processes"
+        )
+    gpu = torch.cuda.is_available()
+    return SFTConfig(
+        output_dir=str(recipe.run_dir),
+        dataset_kwargs={"skip_prepare_dataset": True},  # ids and labels are ours
+        max_length=None,
+        learning_rate=recipe.learning_rate,
+        num_train_epochs=recipe.epochs,
+        lr_scheduler_type=recipe.schedule,
+        warmup_steps=recipe.warmup,
+        adam_beta1=recipe.betas[0],
+        adam_beta2=recipe.betas[1],
+        weight_decay=recipe.weight_decay,
+        max_grad_norm=recipe.max_grad_norm,
+        per_device_train_batch_size=recipe.micro_batch_size,
+        per_device_eval_batch_size=recipe.micro_batch_size,
+        gradient_accumulation_steps=recipe.batch_size // held,
+        train_sampling_strategy="group_by_length" if recipe.group_by_length else "random",
+        seed=recipe.seed,
+        use_cpu=not gpu,
+        bf16=gpu and torch.cuda.is_bf16_supported() if recipe.arithmetic == "auto" else recipe.arithmetic == "bfloat16",
+        gradient_checkpointing=recipe.gradient_checkpointing,
+        deepspeed=str(recipe.deepspeed) if recipe.deepspeed else None,
+        logging_steps=recipe.log_every,
+        eval_strategy="steps" if recipe.eval_data else "no",
+        eval_steps=recipe.eval_every,
+        save_strategy="steps",
+        save_steps=recipe.save_every,
+        save_total_limit=recipe.keep_checkpoints,
+        dataloader_pin_memory=gpu,
+        report_to="none",
+        disable_tqdm=True,
+    )
+
+
+def _model(recipe: SftRecipe) -> PreTrainedModel | PeftModel:
+    gpu = torch.cuda.is_available()
+    attention = recipe.attention
+    if attention == "auto":
+        attention = "flash_attention_2" if gpu and importlib.util.find_spec("flash_attn") else "sdpa"
+    dtype = recipe.dtype
+    if dtype == "auto":
+        # Full training adds updates far smaller than a bfloat16 weight can take up.
+        dtype = "bfloat16" if recipe.method == "lora" and gpu else "float32"
+    model = AutoModelForCausalLM.from_pretrained(recipe.model, dtype=dtype, attn_implementation=attention)
+    if recipe.method == "lora":
+        torch.manual_seed(recipe.seed)  # adapters start at random
+        return add_lora(model, recipe.lora)
+    train_language_model(model)
+    return model
+
+
+def _save(recipe: SftRecipe, trained: Path, staged: Path, end_of_turn: int) -> None:
+    """The judge as any engine loads it: one plain checkpoint, adapters merged, in the type of its base."""
+    base_dtype = AutoConfig.from_pretrained(recipe.model).dtype
+    dtype = base_dtype or torch.float32 if recipe.save_dtype == "auto" else getattr(torch, recipe.save_dtype)
+    source = recipe.model if recipe.method == "lora" else trained
+    # Merged in full precision: the sum of two small numbers should be rounded once.
+    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32 if recipe.method == "lora" else dtype)
+    if recipe.method == "lora":
+        model = PeftModel.from_pretrained(model, str(trained)).merge_and_unload().to(dtype)
+    ends = model.generation_config.eos_token_id
+    ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
+    model.generation_config.eos_token_id = [end_of_turn, *(end for end in ends if end != end_of_turn)]
+    shutil.rmtree(staged, ignore_errors=True)
+    model.save_pretrained(staged)
+    AutoTokenizer.from_pretrained(recipe.model).save_pretrained(staged)
+
+
+class _Trainer(SFTTrainer):
+    """TRL's, less the model card that it leaves in the run folder."""
+
+    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Exit 0 when the judge is in place, 2 with one line when the user has something to mend."""
+    parser = argparse.ArgumentParser(prog="python -m training.judge_sft", description=__doc__)
+    parser.add_argument("recipe", type=Path)
+    disable_progress_bar()  # the loading of weights; the training prints lines of its own
+    try:
+        train(load(parser.parse_args(arguments).recipe, SftRecipe))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

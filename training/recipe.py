@@ -1,0 +1,129 @@
+"""Training recipes: what a run is made of, read from YAML and checked before anything heavy is imported."""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from flexreward.errors import RecipeError
+
+
+class Strict(BaseModel):
+    """A part of a recipe: frozen, and no field that nobody reads."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Lora(Strict):
+    """Low-rank adapters on every linear layer of the language model except its head."""
+
+    rank: Annotated[int, Field(gt=0)] = 16
+    alpha: Annotated[int, Field(gt=0)] = 32
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+
+
+class SftRecipe(Strict):
+    """Supervised training of a text judge. The defaults are those of the published Flex-Judge training.
+
+    Paths are relative to the working directory. Source: jongwooko/flex-judge train/vl.sh, train/sft.py.
+    """
+
+    model: str
+    """Folder or hub id of the model to start from."""
+    data: str
+    """Training rows: a file (JSONL, JSON, Parquet), a saved ``datasets`` folder, or a hub id with its split."""
+    eval_data: str | None = None
+    """Held-out rows; no prompt of theirs may be among the training rows."""
+    output: Path
+    """Folder for the trained judge. It appears when the training is done, and whole."""
+    run_dir: Path
+    """Folder for checkpoints, metrics and provenance."""
+    replace: bool = False
+    """Whether a folder that already stands at ``output`` may be replaced."""
+
+    reasoning: Literal["first", "last"] = "first"
+    """``last``: every reply is turned around, the answer before the thought (the ablation)."""
+    max_length: Annotated[int, Field(gt=0)] = 4096
+    """Tokens a row, prompt and reply together. Nothing is ever cut."""
+    too_long: Literal["drop", "refuse"] = "drop"
+    """Rows above ``max_length``: leave them out and say how many, or stop."""
+
+    method: Literal["full", "lora"] = "full"
+    lora: Lora = Lora()
+    """Read when ``method`` is ``lora``."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the steps."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    batch_size: Annotated[int, Field(gt=0)] = 32
+    """Sequences a step, over all processes and accumulation steps."""
+    micro_batch_size: Annotated[int, Field(gt=0)] = 2
+    """Sequences a process holds at once."""
+    group_by_length: bool = False
+    """Rows of like length share a micro-batch: less padding, less shuffling."""
+    seed: int = 42
+
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the weights while training. ``auto``: float32 for ``full``; for ``lora`` bfloat16 where there is a GPU."""
+    arithmetic: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``bfloat16``: matrix products by autocast. ``auto``: so on a GPU that has it, float32 elsewhere."""
+    save_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the weights saved; ``auto`` is what the base model was saved in."""
+    attention: Literal["auto", "flash_attention_2", "sdpa", "eager"] = "auto"
+    """``auto``: flash attention 2 where it is installed and there is a GPU, else sdpa."""
+    gradient_checkpointing: bool = True
+    """Trades time for memory; a small model is faster without."""
+    deepspeed: Path | None = None
+    """A DeepSpeed configuration file, handed through as it is."""
+
+    log_every: Annotated[int, Field(gt=0)] = 1
+    """Steps."""
+    eval_every: Annotated[int, Field(gt=0)] = 50
+    """Steps; read when there is ``eval_data``."""
+    save_every: Annotated[int, Field(gt=0)] = 50
+    """Steps between checkpoints."""
+    keep_checkpoints: Annotated[int, Field(ge=2)] = 2
+    """The newest so many; two, because the newest may be half written."""
+
+
+RecipeT = TypeVar("RecipeT", bound=Strict)
+
+
+def load(path: Path, kind: type[RecipeT]) -> RecipeT:
+    """Read a recipe.
+
+    Raises:
+        RecipeError: one line with file, field, and what would fit.
+    """
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: cannot be read ({error.strerror})") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(fields, dict):
+        raise RecipeError(f"{path}: expected fields and values, found {type(fields).__name__}")
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        raise RecipeError(f"{path}: {_first(error, kind)}") from error
+
+
+def _first(error: ValidationError, kind: type[Strict]) -> str:
+    wrong = error.errors()[0]
+    field = ".".join(str(part) for part in wrong["loc"])
+    if wrong["type"] == "extra_forbidden":
+        near = get_close_matches(field, kind.model_fields, n=1)
+        return f"unknown field {field!r}, expected {near[0] if near else 'one of ' + ', '.join(kind.model_fields)}"
+    if wrong["type"] == "missing":
+        return f"field {field!r} is missing"
+    return f"field {field!r}: {wrong['msg']}, found {wrong['input']!r}"

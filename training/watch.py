@@ -1,0 +1,62 @@
+"""What a training shows while it runs, on the terminal and in its folder."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from training.run import WHOLE, Run
+
+SHOWN = {
+    "loss": "loss",
+    "eval_loss": "held-out loss",
+    "mean_token_accuracy": "token accuracy",
+    "eval_mean_token_accuracy": "held-out token accuracy",
+    "grad_norm": "gradient norm",
+    "learning_rate": "lr",
+    "epoch": "epoch",
+}
+"""The trainer's figures that are kept, with their names on the terminal."""
+
+
+class Watch(TrainerCallback):
+    """Writes each log step to the run folder and the terminal, and marks checkpoints that are whole."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        self._start = (time.monotonic(), state.global_step)
+
+    def on_log(
+        self,
+        args: TrainingArguments,
+        state: TrainerState,
+        control: TrainerControl,
+        logs: dict[str, float] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        row = {name: value for name, value in (logs or {}).items() if name in SHOWN}
+        if not row.keys() & {"loss", "eval_loss"}:
+            return
+        start, first = self._start
+        pace = (time.monotonic() - start) / max(state.global_step - first, 1)
+        self._run.log({"step": state.global_step, **row, "seconds_a_step": round(pace, 4)})
+        left = time.strftime("%H:%M:%S", time.gmtime(pace * (state.max_steps - state.global_step)))
+        shown = "  ".join(f"{SHOWN[name]} {value:.4g}" for name, value in row.items())
+        say(f"step {state.global_step}/{state.max_steps}  {shown}  {pace:.2f} s/step  {left} left")
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE).touch()
+
+
+def say(*lines: str) -> None:
+    """Print, from one process of many."""
+    if PartialState().is_main_process:
+        print(*lines, sep="\n", flush=True)

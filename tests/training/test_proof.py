@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 
 import pytest
 
@@ -86,3 +88,8 @@ def test_a_finished_part_is_not_computed_again_unless_its_basis_changed(tmp_path
     assert again.get("p", compute) == {"n": 1}
     assert again.seconds == first.seconds
     assert Parts("tiny", basis="b", root=tmp_path).get("p", compute) == {"n": 2}
+
+
+def test_proofs_recipes_and_run_folders_need_no_torch():
+    code = "import sys, training.proof, training.recipe, training.run, training.data; assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flexreward.buyer import Buyer
 from flexreward.engines.base import Engine, Sampling
-from flexreward.errors import RecipeError
+from flexreward.errors import EngineError, RecipeError
 from flexreward.fingerprint import judge_fingerprint
 from flexreward.inflight import map_in_order, together
 from flexreward.ledger import Ledger
 from flexreward.order import combine, orders, restore, show
-from flexreward.types import JudgeRequest, Judgment, OrderOutcome, Reply, Vote
+from flexreward.types import JudgeRequest, Judgment, OrderOutcome, Reply, Unscored, Vote
 from flexreward.votes import AGGREGATES
 from flexreward.votes import aggregate as count_votes
 
@@ -117,7 +117,11 @@ class Judge:
 
     async def _in_order(self, request: JudgeRequest, order: tuple[int, ...], until: float | None) -> _Seen:
         """Show the completions in one order, read every reply, count the votes."""
-        prompt = self.template.render(show(request, order), prefill=self.prefill)
+        try:
+            prompt = self.template.render(show(request, order), prefill=self.prefill)
+        except EngineError as error:  # no judge of this kind can be shown such a request
+            failure = Unscored(reason=error.reason, detail=str(error))
+            return _Seen(OrderOutcome(order=order, outcome=failure, votes=()), kept=False)
         bought, kept = await self._buyer.replies(prompt, until)
         votes = [
             Vote(outcome=restore(self.template.parse(reply, count=len(order)), order), reply=reply)

@@ -158,6 +158,14 @@ async def test_a_mistake_in_an_engine_is_raised_and_leaves_nobody_waiting():
     assert second.outcome == Unscored(reason=Reason.ENGINE, detail="ZeroDivisionError: a bug")
 
 
+async def test_a_request_that_no_judge_can_be_shown_is_unscored_and_asks_no_engine():
+    engine = ScriptedEngine(fair)
+    outcome = (await Judge(engine, load_template("mj-align")).judge(PAIR)).outcome
+    assert isinstance(outcome, Unscored)
+    assert outcome.reason is Reason.REFUSED
+    assert engine.num_calls == 0
+
+
 # Law 2: a tie is a verdict.
 
 

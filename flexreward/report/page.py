@@ -146,6 +146,8 @@ class Page:
     pair_scale: Scale
     """Of the completions judged against each other."""
     counts: tuple[Count, ...] = ()
+    counted: str = ""
+    """What ``counts`` are of, as a caption."""
     gauges: tuple[Gauge, ...] = ()
     curve: Curve | None = None
     scores: Histogram | None = None

@@ -51,7 +51,12 @@ def _environment() -> Environment:
     )
     environment.globals.update(style=STYLE, script=SCRIPT, policy=CONTENT_SECURITY_POLICY)
     environment.filters.update(
-        text=text.text_html, line=text.line_html, percent=words.percent, number=words.number, plural=words.plural
+        text=text.text_html,
+        line=text.line_html,
+        percent=words.percent,
+        interval=words.interval,
+        number=words.number,
+        plural=words.plural,
     )
     return environment
 

@@ -11,6 +11,7 @@ from flexreward.report.cards import Asked, comparison, pair_status, problem
 from flexreward.report.charts import curve, histogram
 from flexreward.report.choose import choice_in_words, choose
 from flexreward.report.folder import Fact, Folder, as_scores, fetch, read_folder
+from flexreward.report.health import built_pairs, counts_of, gauges_of
 from flexreward.report.page import Cards, Page
 from flexreward.report.render import render_page
 from flexreward.report.story import points, tell
@@ -46,7 +47,7 @@ def build_page(folder: Folder) -> Page:
     scale = scale_of(folder, "pointwise")
     scored = [(fact.scores[0], _right(folder, fact)) for fact in folder.pointwise if fact.scores]
     statuses = _statuses(folder)
-    story = tell(folder, statuses)
+    story, counts = tell(folder), counts_of(folder, statuses)
     return Page(
         title=story.title,
         headline=story.headline,
@@ -55,8 +56,9 @@ def build_page(folder: Folder) -> Page:
         pair_scale=scale_of(folder, "compared"),
         curve=curve(points(folder)),
         scores=histogram(scored, scale),
-        counts=story.counts,
-        gauges=story.gauges,
+        counts=counts,
+        counted="What became of the judged pairs" if built_pairs(folder) else "What became of the requests",
+        gauges=gauges_of(folder, counts),
         problems=_problems(folder),
         comparisons=_comparisons(folder, statuses),
         facts=story.facts,
@@ -76,7 +78,7 @@ def scale_of(folder: Folder, kind: str) -> Scale:
 
 
 def _statuses(folder: Folder) -> list[tuple[str, str]]:
-    if folder.dropped or "pairs" in folder.summary:
+    if built_pairs(folder):
         return [pair_status(fact, folder.dropped) for fact in folder.compared]
     return [("scored", "") if fact.scores else ("unscored", fact.reason) for fact in folder.compared]
 

@@ -1,37 +1,29 @@
-"""What happened in a run, in plain words: headline, gauges, counts."""
+"""What happened in a run, in plain words: the headline, the lead, and what was used."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from flexreward.report.charts import Point
-from flexreward.report.folder import Fact, Folder
-from flexreward.report.page import Count, Gauge
-from flexreward.report.why import disagreement
-from flexreward.report.words import in_words, listed, number, percent, plural
+from flexreward.report.folder import Folder
+from flexreward.report.words import number, percent, plural
 
 
 class Story(NamedTuple):
     title: str
     headline: str
     lead: tuple[str, ...]
-    gauges: tuple[Gauge, ...]
-    counts: tuple[Count, ...]
     facts: tuple[tuple[str, str], ...]
 
 
-def tell(folder: Folder, statuses: Sequence[tuple[str, str]]) -> Story:
+def tell(folder: Folder) -> Story:
     curve = points(folder)
     headline, lead = _picked_better(folder, curve) if len(curve) > 1 else _judged(folder)
-    counts = _pair_counts(folder.summary, statuses) if _built_pairs(folder) else _reason_counts(folder)
     return Story(
         title=f"flexreward: {folder.path.resolve().name}",
         headline=headline,
         lead=lead,
-        gauges=_gauges(folder, counts),
-        counts=counts,
         facts=_facts(folder),
     )
 
@@ -110,104 +102,13 @@ def _judged(folder: Folder) -> tuple[str, tuple[str, ...]]:
     return f"{num_scored:,} of {plural(len(facts), 'request')} scored", tuple(lead)
 
 
-def _built_pairs(folder: Folder) -> bool:
-    return bool(folder.dropped) or "pairs" in folder.summary
-
-
-def _pair_counts(summary: Mapping[str, Any], statuses: Sequence[tuple[str, str]]) -> tuple[Count, ...]:
-    """Kept, tied, and dropped by reason: from the summary, else counted here."""
-    pairs = summary.get("pairs")
-    pairs = pairs if isinstance(pairs, dict) else {}
-    tally = Counter(reason if status == "dropped" else status for status, reason in statuses)
-    kept, tied = int(pairs.get("kept", tally.pop("kept", 0))), int(pairs.get("tied", tally.pop("tied", 0)))
-    dropped = {name: int(num) for name, num in (pairs.get("dropped") or tally).items() if name not in ("kept", "tied")}
-    return (
-        Count("kept", kept, "both orders name the same winner", "good"),
-        Count("tied", tied, in_words("tied"), "plain"),
-        *(Count(reason, int(count), in_words(reason), "bad") for reason, count in _by_count(dropped)),
-    )
-
-
-def _reason_counts(folder: Folder) -> tuple[Count, ...]:
-    facts = [*folder.pointwise, *folder.compared]
-    unscored = Counter(fact.reason or "unscored" for fact in facts if fact.scores is None)
-    scored = len(facts) - sum(unscored.values())
-    return (
-        Count("scored", scored, "a verdict was read", "good"),
-        *(Count(reason, count, in_words(reason), "bad") for reason, count in _by_count(unscored)),
-    )
-
-
-def _by_count(counts: Mapping[str, int]) -> list[tuple[str, int]]:
-    return sorted(counts.items(), key=lambda item: (-int(item[1]), item[0]))
-
-
-def _gauges(folder: Folder, counts: Sequence[Count]) -> tuple[Gauge, ...]:
-    facts = [*folder.pointwise, *folder.compared]
-    summary = folder.summary
-    parsed = summary.get("parse_rate", sum(f.num_read for f in facts) / max(1, sum(f.num_replies for f in facts)))
-    gauges = [
-        Gauge(
-            "parse rate",
-            percent(parsed),
-            "Replies of the judge that could be read. The rest is unscored: set aside with a reason, never "
-            "counted as a zero, a middle score or a tie.",
-        )
-    ]
-    flip_rate = summary.get("flip_rate", _flip_rate(folder.compared))
-    if flip_rate is not None:
-        gauges.append(
-            Gauge(
-                "flip rate",
-                percent(flip_rate),
-                "Comparisons in which the winner changed when the same two completions were shown in the other order. "
-                "A flip means that the judge followed the place and not the content.",
-            )
-        )
-    if _built_pairs(folder):
-        dropped = [count for count in counts if count.tone == "bad"]
-        reasons = listed([f"{count.num:,} {count.name.replace('_', ' ')}" for count in dropped])
-        gauges += [
-            Gauge(
-                "pairs kept",
-                f"{counts[0].num:,}",
-                "Both orders agree on the winner. Only these become training pairs.",
-            ),
-            Gauge(
-                "pairs dropped",
-                f"{sum(count.num for count in dropped):,}",
-                (f"{reasons[:1].upper() + reasons[1:]}. " if dropped else "")
-                + "A pair on which the judge disagrees with itself would teach noise, so it is left out.",
-            ),
-            Gauge(
-                "pairs tied",
-                f"{counts[1].num:,}",
-                "Equal scores. A tie is a real verdict, but it leaves nothing to prefer.",
-            ),
-        ]
-    if (speed := summary.get("judgments_per_s")) is not None:
-        gauges.append(
-            Gauge(
-                "judgments a second",
-                number(float(speed)),
-                "How fast the judge worked on this machine, thinking included.",
-            )
-        )
-    return tuple(gauges)
-
-
-def _flip_rate(facts: Sequence[Fact]) -> float | None:
-    readable = [fact.winners for fact in facts if len(fact.orders) > 1 and all(fact.orders)]
-    return sum(disagreement(winners) == "flipped" for winners in readable) / len(readable) if readable else None
-
-
 def _facts(folder: Folder) -> tuple[tuple[str, str], ...]:
     rows = [("run folder", str(folder.path))]
     for kind, name in (("pointwise", "one at a time"), ("compared", "against each other")):
         if lines := folder.files.get(kind):
             judge, template = (_section(lines.header, part) for part in ("judge", "template"))
             used = ", ".join(sorted({fact.template for fact in getattr(folder, kind)}))
-            model = " ".join(str(judge.get(part, "")) for part in ("model", "engine")).strip()
+            model = " on ".join(dict.fromkeys(str(judge[part]) for part in ("model", "engine") if part in judge))
             rows += [
                 (f"judged {name}", f"template {template.get('id', used)}, {lines.path.name}"),
                 ("judge", " · ".join(filter(None, [model, str(judge.get("fingerprint", ""))[:16]]))),

@@ -42,7 +42,7 @@ class JudgeRecipe(BaseModel):
     """``transformers``, ``scripted``, or a class of your own, ``package.module:Class``."""
     template: str | None = None
     """Id of a template; by default the one that fits the number of completions (score, pair, batch)."""
-    temperature: Annotated[float, Field(ge=0)] = 0.0
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
     """0 is greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: Annotated[int, Field(ge=1)] = 1024
@@ -64,7 +64,7 @@ class JudgeRecipe(BaseModel):
     """``auto``, ``cpu``, ``cuda`` or ``cuda:1``."""
     max_in_flight: Annotated[int, Field(ge=1)] = 64
     """Requests at work at once."""
-    deadline_s: Annotated[float | None, Field(gt=0)] = None
+    deadline_s: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
     """Longest time for one request, in seconds; what is not there by then is unscored."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Further keyword arguments for an engine of your own."""
@@ -72,7 +72,9 @@ class JudgeRecipe(BaseModel):
     @model_validator(mode="after")
     def _votes_differ(self) -> JudgeRecipe:
         if self.votes > 1 and self.temperature == 0 and self.engine != "scripted":
-            raise ValueError(f"votes is {self.votes} at temperature 0, which draws the same reply each time")
+            raise ValueError(
+                f"votes is {self.votes} at temperature 0, which draws the same reply each time; set a temperature"
+            )
         return self
 
 

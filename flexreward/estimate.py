@@ -51,7 +51,7 @@ class Forecast:
         return (
             f"about {time} for {self.num_requests} requests, {self.prompt_tokens} prompt tokens and "
             f"{self.completion_tokens} new tokens; {100 * self.unscored_share:.0f} % unscored; measured on "
-            f"{self.num_measured} of them, judged for real and kept, the loading of the model left out"
+            f"{self.num_measured} of them, judged for real, the loading of the model left out"
         )
 
     def as_json(self) -> dict[str, Any]:

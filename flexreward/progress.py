@@ -72,8 +72,9 @@ class _Meter:
 
 
 @contextmanager
-def meter(total: int | None, label: str, stream: TextIO = sys.stderr) -> Iterator[Meter]:
-    """A meter that shows itself on ``stream`` while the block runs."""
+def meter(total: int | None, label: str, stream: TextIO | None = None) -> Iterator[Meter]:
+    """A meter that shows itself on ``stream`` (stderr) while the block runs."""
+    stream = stream or sys.stderr
     with _bar(total, label, stream) if stream.isatty() else _lines(total, label, stream) as running:
         yield running
 

@@ -6,7 +6,6 @@ line, 130 interrupted with the work kept.
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import sys
 from collections.abc import Callable
@@ -19,6 +18,8 @@ from flexreward.cli.check import check
 from flexreward.cli.doctor import doctor
 from flexreward.cli.judge import judge
 from flexreward.cli.pairs import pairs
+from flexreward.cli.report import report
+from flexreward.cli.store import store_app
 from flexreward.errors import UserError
 
 app = typer.Typer(
@@ -37,15 +38,11 @@ def _add(command: Callable[..., None], name: str | None = None) -> None:
 _add(judge)
 _add(best_of_n, "best-of-n")
 _add(pairs)
+_add(report)
 _add(check)
 _add(doctor)
 _add(bench)
-
-# Parts that arrive on their own.
-if importlib.util.find_spec("flexreward.cli.report"):
-    _add(importlib.import_module("flexreward.cli.report").report)
-if importlib.util.find_spec("flexreward.cli.store"):
-    app.add_typer(importlib.import_module("flexreward.cli.store").store_app, name="store")
+app.add_typer(store_app, name="store")
 
 # Typer shows a wrong flag in a box of several lines; its base class lets us show it in one. Typer does not export it,
 # and carries its own copy of click in some versions and not in others.
@@ -64,8 +61,8 @@ def run(arguments: list[str]) -> int:
     except UserError as error:
         return _mistake(str(error))
     except WrongUsage as error:
-        hint = " (--help lists the options)"
-        return _mistake(f"{error.format_message()}{hint}")  # type: ignore[attr-defined]
+        message = error.format_message()  # type: ignore[attr-defined]
+        return _mistake(f"{message} (--help lists the options)") if message else 2  # without one, help was shown
     except typer.Abort:
         return 130
     return status if isinstance(status, int) else 0

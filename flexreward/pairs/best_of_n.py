@@ -96,10 +96,13 @@ def curve(prompts: Sequence[Prompt], counts: Sequence[int], *, seed: int = 0) ->
         seed: Of the shuffles and of the bootstrap.
     """
     rng = random.Random(seed)
-    shuffles = [[_shuffled(prompt, rng) for prompt in prompts] for _ in range(NUM_SHUFFLES)]
+    orders = [[rng.sample(range(len(p.scores)), len(p.scores)) for _ in range(NUM_SHUFFLES)] for p in prompts]
 
     def shuffled(at: int, n: int) -> float:
-        return sum(expected(copy[at], n) for copy in shuffles) / NUM_SHUFFLES
+        # To shuffle the scores is to shuffle the chances that follow from them.
+        prompt, chance = prompts[at], chances(prompts[at].scores, n)
+        worth = (sum(chance[i] * truth for i, truth in zip(o, prompt.truth, strict=True)) for o in orders[at])
+        return sum(worth) / NUM_SHUFFLES
 
     return Curve(
         num_prompts=len(prompts),
@@ -115,12 +118,9 @@ def estimate(values: Sequence[float], *, seed: int = 0) -> Estimate:
 
     values_P = np.asarray(values, dtype=np.float64)
     rng = np.random.default_rng(seed)
-    means = [float(rng.choice(values_P, len(values_P)).mean()) for _ in range(NUM_RESAMPLES)]
+    num_each = max(1, 2**20 // len(values))  # resamples drawn at once, so that memory stays bounded
+    rounds = -(-NUM_RESAMPLES // num_each)
+    sizes = [min(num_each, NUM_RESAMPLES - i * num_each) for i in range(rounds)]
+    means = np.concatenate([rng.choice(values_P, (size, len(values_P))).mean(axis=1) for size in sizes])
     low, high = np.percentile(means, [2.5, 97.5])
     return Estimate(float(values_P.mean()), float(low), float(high))
-
-
-def _shuffled(prompt: Prompt, rng: random.Random) -> Prompt:
-    scores = list(prompt.scores)
-    rng.shuffle(scores)
-    return prompt._replace(scores=tuple(scores))

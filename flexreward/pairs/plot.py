@@ -34,14 +34,18 @@ def draw(found: dict[str, Any], path: Path) -> None:
     FigureCanvasAgg(figure)
     axes = figure.subplots()
     for line, (label, style) in LINES.items():
-        counts = [int(n) for n in found.get(line, ())]
-        cells = list(found.get(line, {}).values())
+        if not found.get(line):
+            continue
+        counts = [int(n) for n in found[line]]
+        cells = list(found[line].values())
         axes.plot(counts, [c["mean"] for c in cells], style, marker="o", label=label)
         axes.fill_between(counts, [c["low"] for c in cells], [c["high"] for c in cells], alpha=0.15)
-    axes.set_xscale("log", base=2)
+    if found["best_of_n"]:
+        axes.set_xscale("log", base=2)
     axes.set_xticks([int(n) for n in found["best_of_n"]], labels=list(found["best_of_n"]))
     axes.set_xlabel("completions to choose from (N)")
     axes.set_ylabel(f"mean of '{found['truth']}'" if found["truth"] else "the judge's own score (share of its scale)")
-    axes.legend()
+    if axes.lines:
+        axes.legend()
     with replaced(path) as file:
         figure.savefig(file, format="png", dpi=144, metadata={"Software": None})

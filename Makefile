@@ -9,7 +9,7 @@ TORCH := torch==2.13.0
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: setup quickstart test lint help proofs clean
+.PHONY: help setup quickstart test lint tiny clean
 .DEFAULT_GOAL := help
 
 help:
@@ -46,6 +46,12 @@ test: lint
 PROOFS := tiny
 proof-%: setup
 	@$(BIN)/python -m recipes.$*.proof
+
+tiny: setup
+	$(BIN)/python -m recipes.tiny.pretrain judge --out runs/tiny/base
+	$(BIN)/python -m recipes.tiny.judgments --out runs/tiny/sft.jsonl
+	$(BIN)/python -m training.judge_sft recipes/tiny/sft.yaml
+	$(BIN)/python -m recipes.tiny.pretrain policy --out flexreward/bundled/tiny-policy
 
 clean:
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache

@@ -165,11 +165,14 @@ def open_engine(recipe: JudgeRecipe) -> Engine:
     return load_engine(recipe.engine, model=recipe.model, **recipe.options)
 
 
-def open_judge(recipe: JudgeRecipe, *, template: str | None = None, ledger: Ledger | None = None) -> Judge:
+def open_judge(
+    recipe: JudgeRecipe, *, template: str | None = None, ledger: Ledger | None = None, engine: Engine | None = None
+) -> Judge:
     """The judge with its model loaded.
 
     Args:
         template: Instead of the recipe's; ``pair`` where neither names one.
+        engine: One that ``open_engine`` made of this recipe, so that several templates share a model.
     """
     from flexreward.engines.base import Sampling
     from flexreward.judge import Judge
@@ -181,7 +184,7 @@ def open_judge(recipe: JudgeRecipe, *, template: str | None = None, ledger: Ledg
         temperature=recipe.temperature, top_p=recipe.top_p, max_tokens=recipe.max_tokens, seed=recipe.seed
     )
     return Judge(
-        open_engine(recipe),
+        engine or open_engine(recipe),
         shown,
         sampling=sampling,
         votes=recipe.votes,

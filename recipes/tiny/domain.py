@@ -11,6 +11,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import zip_longest
 
 DIGITS = "0123456789"
 NAMES = ("Ann", "Ben", "Eva", "Tom")
@@ -94,8 +95,8 @@ def reverse(rng: random.Random) -> Problem:
 
 def count(rng: random.Random) -> Problem:
     target, other = rng.sample(DIGITS, 2)
-    digits = "".join(rng.choice((target, other)) for _ in range(rng.randint(3, 7)))
-    running = "".join(str(digits[: i + 1].count(target)) for i in range(len(digits)))
+    digits = "".join(rng.choice((target, other)) for _ in range(rng.randint(3, 6)))
+    running = ",".join(f"{digit}:{digits[: i + 1].count(target)}" for i, digit in enumerate(digits))
     return Problem(
         kind="count",
         question=f"How often is {target} in {digits}?",
@@ -237,11 +238,16 @@ def result(problem: Problem) -> str:
 
 
 def remark(number: int | None, says: str | None, stated: str) -> str:
-    """One line of the judge's thought on one completion, against the result stated before."""
+    """One line of the judge's thought: a completion held against the result stated before, digit by digit."""
     who = "The assistant" if number is None else f"Assistant {number}"
     if says is None:
         return f"{who} gives no result: empty."
-    return f"{who} says {says}: {'right' if says == stated else 'wrong'}."
+    steps = []
+    for said, wanted in zip_longest(says, stated, fillvalue="."):
+        steps.append(f"{said}{'=' if said == wanted else '/'}{wanted}")
+        if said != wanted:
+            break
+    return f"{who} says {says}: {','.join(steps)}: {'right' if says == stated else 'wrong'}."
 
 
 def mark(says: str | None, stated: str, *, top: int) -> int:

@@ -43,6 +43,14 @@ def check(rng: random.Random, problem: domain.Problem) -> Doc:
     return _review(rng, problem, domain.near_miss(problem.answer, rng), given=1, most=2)
 
 
+def hold(rng: random.Random, problem: domain.Problem) -> Doc:
+    """Hold one completion against a result, digit by digit, and nothing else."""
+    stated = problem.answer if rng.random() < 0.5 else domain.near_miss(problem.answer, rng)
+    seen = domain.completion(domain.Problem(kind="", question="", work="", answer=stated), rng)
+    number = rng.choice((None, 1, 2))
+    return f"Completion {number or 1}: {seen.text}\nThe result is {stated}.\n", domain.remark(number, seen.says, stated)
+
+
 def _review(rng: random.Random, problem: domain.Problem, stated: str, *, given: int, most: int) -> Doc:
     number = rng.randint(1, most) if most > 2 and rng.random() < 0.15 else rng.randint(1, 2)
     seen = [domain.completion(problem, rng) for _ in range(number)]
@@ -96,11 +104,12 @@ class Plan:
 PLANS = {
     "judge": Plan(
         lessons=(
-            Lesson(make=solve, batch=144, length=56, share=(0.85, 0.2)),
-            Lesson(make=review, batch=56, length=128, share=(0.1, 0.6)),
-            Lesson(make=check, batch=56, length=128, share=(0.05, 0.2)),
+            Lesson(make=solve, batch=144, length=56, share=(0.45, 0.2)),
+            Lesson(make=hold, batch=144, length=56, share=(0.45, 0.1)),
+            Lesson(make=review, batch=48, length=160, share=(0.05, 0.5)),
+            Lesson(make=check, batch=48, length=160, share=(0.05, 0.2)),
         ),
-        steps=4500,
+        steps=4000,
         hidden=192,
         layers=4,
         heads=4,
@@ -147,7 +156,8 @@ def train(name: str, out: Path, *, seed: int, steps: int | None, compiled: bool,
     """Train and save to ``out``; the state of a run under way lies in ``out/state.pt`` and is read by tensors only."""
     plan = PLANS[name]
     total = steps or plan.steps
-    tok = tokenizer.build()
+    state = out / "state.pt"
+    tok = Qwen2Tokenizer.from_pretrained(out) if state.exists() else tokenizer.build()
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=len(tok),
@@ -173,7 +183,6 @@ def train(name: str, out: Path, *, seed: int, steps: int | None, compiled: bool,
     )
     forward = torch.compile(model, dynamic=False) if compiled else model
     out.mkdir(parents=True, exist_ok=True)
-    state = out / "state.pt"
     first = 0
     if state.exists():
         saved = torch.load(state, weights_only=True)

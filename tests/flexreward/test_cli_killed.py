@@ -8,8 +8,6 @@ import time
 
 import pytest
 
-from flexreward.config import BUNDLED
-
 WORDS = ["apple", "stone", "river", "cloud", "green", "seven", "quick", "lamp"]
 
 
@@ -30,11 +28,8 @@ def finish(process):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("which", ["random", "tiny"])
-def test_killed_at_temperature_0_9_and_run_again_ends_in_the_same_bytes(tmp_path, make_checkpoint, which):
-    if which == "tiny" and not (BUNDLED / "tiny-judge" / "config.json").exists():
-        pytest.skip("the bundled judge is not in this tree")
-    model = make_checkpoint(max_position_embeddings=4096) if which == "random" else BUNDLED / "tiny-judge"
+def test_killed_at_temperature_0_9_and_run_again_ends_in_the_same_bytes(tmp_path, make_checkpoint):
+    model = make_checkpoint(max_position_embeddings=4096)
     recipe = tmp_path / "judge.yaml"
     fields = {"model": str(model), "temperature": 0.9, "seed": 3, "max_tokens": 40, "batch_size": 8, "max_in_flight": 8}
     recipe.write_text(json.dumps(fields))

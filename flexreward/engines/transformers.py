@@ -67,11 +67,14 @@ class TransformersEngine:
         config = loaded.model.config.get_text_config()
         limits = (max_context, getattr(config, "max_position_embeddings", None))
         self.max_context = min((limit for limit in limits if limit), default=2**31)
-        self._encoder = Encoder(loaded.tokenizer, name=str(model))
+        self.encoder = Encoder(loaded.tokenizer, name=str(model))
+        self.model = loaded.model
+        """Shared with the thread that runs it: for weights and settings, not for calls beside those of ``generate``."""
+        self.ends = _ends(loaded)
         self._worker = Worker(
             Runner(loaded.model),
-            self._encoder,
-            ends=_ends(loaded),
+            self.encoder,
+            ends=self.ends,
             batch_size=batch_size,
             prefill_size=prefill_size or (8 if loaded.model.device.type == "cpu" else 32),
         )
@@ -80,10 +83,10 @@ class TransformersEngine:
 
     def count_tokens(self, prompt: Prompt) -> int:
         """How many tokens the model reads of it."""
-        return len(self._encoder.encode(prompt).ids)
+        return len(self.encoder.encode(prompt).ids)
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply]:
-        encoded = self._encoder.encode(prompt)
+        encoded = self.encoder.encode(prompt)
         room = self.max_context - len(encoded.ids)
         if room < 1:
             raise ContextError(f"the prompt has {len(encoded.ids)} tokens, the model reads {self.max_context}")
@@ -117,6 +120,7 @@ class TransformersEngine:
 
     async def close(self) -> None:
         await asyncio.to_thread(self._stop)
+        self.model = None
 
 
 def _ends(loaded: Loaded) -> frozenset[int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -19,9 +18,6 @@ from flexreward.errors import EngineError
 from flexreward.types import Reply, TokenLogprob
 
 log = logging.getLogger(__name__)
-
-GATHER_S = 0.002
-"""After a rest, how long to wait for company before the first prompt is read."""
 
 
 class Worker:
@@ -85,8 +81,7 @@ class Worker:
                 return not self._stopped
             self._runner.reset()
             self._wake.wait_for(lambda: self._waiting or self._stopped)
-        time.sleep(GATHER_S)
-        return not self._stopped
+            return not self._stopped
 
     def _forget_aborted(self) -> None:
         for slot in reversed(range(len(self._rows))):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections import Counter
@@ -12,8 +13,8 @@ from sklearn.metrics import roc_auc_score
 
 from flexreward.engines.base import Engine, Prompt, Sampling
 from flexreward.judge import Judge
-from flexreward.templates import load_template
-from flexreward.types import JudgeRequest, Judgment, Unscored, Verdict
+from flexreward.templates import Template, load_template
+from flexreward.types import JudgeRequest, Judgment, Outcome, Verdict
 from recipes.tiny import domain
 
 CANARIES = ("", ":", "Let's solve this step by step", "<answer>10</answer>")
@@ -161,7 +162,7 @@ async def corrupted_thoughts(
     return {"verdict_changed": changed / max(tried, 1), "tried": tried}
 
 
-async def _read(engine: Engine, prompt: Prompt, template: object, tokens: int) -> Verdict | Unscored:
+async def _read(engine: Engine, prompt: Prompt, template: Template, tokens: int) -> Outcome:
     async for reply in engine.generate(prompt, Sampling(max_tokens=tokens)):
         return template.parse(reply, count=2)
     raise AssertionError("an engine yields n replies")
@@ -187,12 +188,12 @@ async def policy(engine: Engine, problems: Sequence[domain.Problem], *, samples:
 
 async def completions(engine: Engine, problems: Sequence[domain.Problem], sampling: Sampling) -> list[list[str]]:
     """``sampling.n`` completions a problem, in order; each problem draws from a seed of its own."""
-    import asyncio
 
     async def one(index: int, problem: domain.Problem) -> list[str]:
         prompt = Prompt(system="", user=problem.question)
         own = replace(sampling, seed=sampling.seed + index)
-        return [reply.text async for reply in engine.generate(prompt, own)]
+        replies = [reply async for reply in engine.generate(prompt, own)]
+        return [reply.text for reply in sorted(replies, key=lambda reply: reply.index)]
 
     return list(await asyncio.gather(*(one(i, p) for i, p in enumerate(problems))))
 

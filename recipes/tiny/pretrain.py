@@ -116,7 +116,7 @@ PLANS = {
     ),
     "policy": Plan(
         lessons=(Lesson(make=reply, batch=128, length=48, share=(1.0, 1.0)),),
-        steps=1500,
+        steps=850,
         hidden=128,
         layers=3,
         heads=4,

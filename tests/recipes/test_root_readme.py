@@ -1,0 +1,32 @@
+"""What the README shows runs as it stands there."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+def test_the_python_example_runs_and_prefers_the_right_answer():
+    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    done = subprocess.run([sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    first, second = re.match(r"\(([\d.]+), ([\d.]+)\) True", done.stdout).groups()
+    assert float(first) > float(second)
+    assert "<think>" in done.stdout
+
+
+def test_every_command_and_target_that_the_readme_names_is_there():
+    help_text = subprocess.run(
+        [sys.executable, "-m", "flexreward", "--help"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    for name in set(re.findall(r"^    flexreward ([a-z-]+)", README, re.MULTILINE)):
+        assert name in help_text, name
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"make ([a-z]+)", README)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from flexreward import __version__
 from flexreward.config import TINY, load_recipe
 from flexreward.errors import UserError
-from flexreward.store import default_path
+from flexreward.ledger.store import default_path
 
 OK, MISSING, BROKEN = "ok", "missing", "BROKEN"
 

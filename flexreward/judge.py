@@ -8,12 +8,12 @@ from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from flexreward.buyer import Buyer
 from flexreward.engines.base import Engine, Sampling
 from flexreward.errors import EngineError, RecipeError
 from flexreward.fingerprint import judge_fingerprint
 from flexreward.inflight import map_in_order, together
 from flexreward.ledger import Ledger
+from flexreward.ledger.buyer import Buyer
 from flexreward.order import combine, orders, restore, show
 from flexreward.types import JudgeRequest, Judgment, OrderOutcome, Reply, Unscored, Vote
 from flexreward.votes import AGGREGATES

@@ -10,7 +10,7 @@ from functools import cache
 from typing import Any
 
 from flexreward.errors import SampleError
-from flexreward.rows import read_rows
+from flexreward.files.rows import read_rows
 from flexreward.templates import load_template, template_ids
 
 THINK, END_THINK = "<think>", "</think>"

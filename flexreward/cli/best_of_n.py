@@ -11,8 +11,8 @@ import typer
 from flexreward.cli.options import JobOptions, takes_job
 
 if TYPE_CHECKING:
-    from flexreward.outcomes import Item
-    from flexreward.samples import Sample
+    from flexreward.files.outcomes import Item
+    from flexreward.files.samples import Sample
 
 
 @takes_job

@@ -14,16 +14,16 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from flexreward.cli.options import JobOptions
-from flexreward.columns import parse_map
 from flexreward.config import JudgeRecipe, open_judge, parse_recipe, resolve_judge
 from flexreward.errors import RecipeError, SampleError
-from flexreward.estimate import draw, forecast
-from flexreward.jobs import judge_items, judge_to_file
-from flexreward.outcomes import Item, read_outcomes
-from flexreward.progress import meter
-from flexreward.rows import is_local
-from flexreward.samples import Sample, parse_shard, read_samples
-from flexreward.tally import ADVICE, Tally, tally
+from flexreward.files.columns import parse_map
+from flexreward.files.outcomes import Item, read_outcomes
+from flexreward.files.rows import is_local
+from flexreward.files.samples import Sample, parse_shard, read_samples
+from flexreward.jobs.estimate import draw, forecast
+from flexreward.jobs.progress import meter
+from flexreward.jobs.run import judge_items, judge_to_file
+from flexreward.jobs.tally import ADVICE, Tally, tally
 from flexreward.types import Judgment, Reason
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Opened:
 def open_for(job: JobOptions, recipe: JudgeRecipe, template: str) -> Opened:
     """The judge with its model loaded, and the store that the options name behind it."""
     from flexreward.ledger import Ledger
-    from flexreward.store import Store
+    from flexreward.ledger.store import Store
 
     if job.no_store and job.store:
         raise RecipeError("--store and --no-store exclude each other")

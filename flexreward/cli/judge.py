@@ -11,7 +11,7 @@ import typer
 from flexreward.cli.options import JUDGE, JobOptions, takes_job
 
 if TYPE_CHECKING:
-    from flexreward.outcomes import Item
+    from flexreward.files.outcomes import Item
 
 
 @takes_job
@@ -35,8 +35,8 @@ def judge(
     --map prompt='{instruction} {input}'[/bold]
     """
     from flexreward.cli import job as jobs
-    from flexreward.jobs import items_of
-    from flexreward.outcomes import FIELDS
+    from flexreward.files.outcomes import FIELDS
+    from flexreward.jobs.run import items_of
 
     first = jobs.first_of(jobs.read(job, reserved=FIELDS))
     recipe = jobs.recipe_of(job, both_orders=False if one_order else None)

@@ -11,8 +11,8 @@ import typer
 from flexreward.cli.options import JobOptions, takes_job
 
 if TYPE_CHECKING:
-    from flexreward.outcomes import Item
-    from flexreward.samples import Sample
+    from flexreward.files.outcomes import Item
+    from flexreward.files.samples import Sample
 
 
 @takes_job
@@ -43,8 +43,8 @@ def pairs(
     """
     from flexreward.cli import job as jobs
     from flexreward.errors import RecipeError
-    from flexreward.files import update_summary
-    from flexreward.outcomes import FIELDS as OUTCOME_FIELDS
+    from flexreward.files.outcomes import FIELDS as OUTCOME_FIELDS
+    from flexreward.files.whole import update_summary
     from flexreward.pairs import build, card
     from flexreward.pairs.keep import parse_keep
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from flexreward.store import Store
+    from flexreward.ledger.store import Store
 
 store_app = typer.Typer(
     help="Verify, export and prune the replies that were kept.", no_args_is_help=True, rich_markup_mode="rich"
@@ -35,8 +35,8 @@ def verify(
     import asyncio
     import json
 
-    from flexreward.audit import Audit, audit
     from flexreward.config import open_engine, resolve_judge
+    from flexreward.ledger.audit import Audit, audit
 
     opened = _open(store)
     engine = open_engine(resolve_judge(judge)) if judge else None
@@ -118,7 +118,7 @@ def _open(path: Path | None) -> Store:
     import sys
 
     from flexreward.errors import RecipeError
-    from flexreward.store import Store, default_path
+    from flexreward.ledger.store import Store, default_path
 
     path = path or default_path()
     if not path.is_file():

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flexreward.errors import OutputError, RecipeError, SampleError
-from flexreward.files import replaced
-from flexreward.outcomes import Item, encode, read_header, read_outcomes, request_digest
+from flexreward.files.outcomes import Item, encode, read_header, read_outcomes, request_digest
+from flexreward.files.samples import Sample
+from flexreward.files.whole import replaced
 from flexreward.pairs.keep import JudgedPair, PairCounts, Rule, sort_out
-from flexreward.samples import Sample
 from flexreward.types import Message, Text
 
 FIELDS = (

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flexreward.files import replaced
+from flexreward.files.whole import replaced
 from flexreward.pairs.build import DROPPED, OUTCOMES, TRAIN
 from flexreward.pairs.keep import PairCounts
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flexreward.errors import OutputError, RecipeError, SampleError
-from flexreward.files import replaced, update_summary
-from flexreward.outcomes import Item, encode, read_header, read_outcomes, request_digest
+from flexreward.files.outcomes import Item, encode, read_header, read_outcomes, request_digest
+from flexreward.files.samples import Sample
+from flexreward.files.whole import replaced, update_summary
 from flexreward.pairs.best_of_n import Prompt, choice, curve
 from flexreward.pairs.plot import LINES, draw
-from flexreward.samples import Sample
 
 FIELDS = ("id", "prompt", "completion", "index", "score", "scores", "tied", "num_unscored")
 """What a line of the choices holds before the columns that are carried through."""

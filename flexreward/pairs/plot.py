@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from flexreward.files import replaced
+from flexreward.files.whole import replaced
 
 LINES = {"best_of_n": ("judge", "-"), "oracle": ("oracle", ":"), "shuffled": ("shuffled", "--")}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from flexreward.files import replaced
+from flexreward.files.whole import replaced
 from flexreward.pairs.best_of_n import choice
 from flexreward.report.cards import Asked, comparison, pair_status, problem
 from flexreward.report.charts import curve, histogram

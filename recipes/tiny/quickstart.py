@@ -23,17 +23,17 @@ from flexreward.config import BUNDLED, open_engine, open_judge, resolve_judge
 from flexreward.engines import load_engine
 from flexreward.engines.base import Engine, Sampling
 from flexreward.errors import UserError
-from flexreward.files import replaced, update_summary
-from flexreward.jobs import judge_to_file
+from flexreward.files.outcomes import Item, read_header, read_outcomes
+from flexreward.files.samples import Sample, read_samples
+from flexreward.files.whole import replaced, update_summary
+from flexreward.jobs.progress import meter
+from flexreward.jobs.run import judge_to_file
+from flexreward.jobs.tally import tally
 from flexreward.judge import Judge
-from flexreward.outcomes import Item, read_header, read_outcomes
 from flexreward.pairs import build, card, choose
 from flexreward.pairs.keep import PairCounts, consistent
 from flexreward.pairs.plot import LINES
-from flexreward.progress import meter
 from flexreward.report import write_report
-from flexreward.samples import Sample, read_samples
-from flexreward.tally import tally
 from recipes.tiny import domain, measure
 
 OUT = Path("runs/quickstart")

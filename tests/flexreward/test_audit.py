@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
-from flexreward.audit import audit
 from flexreward.cli import run
 from flexreward.engines.base import Prompt
 from flexreward.engines.scripted import ScriptedEngine
 from flexreward.errors import EngineError
 from flexreward.judge import Judge
 from flexreward.ledger import Ledger
-from flexreward.store import DAY_S, Store
+from flexreward.ledger.audit import audit
+from flexreward.ledger.store import DAY_S, Store
 from flexreward.templates import load_template
 from flexreward.types import JudgeRequest
 

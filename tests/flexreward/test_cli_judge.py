@@ -10,7 +10,7 @@ import time
 import pytest
 
 from flexreward.cli import run
-from flexreward.outcomes import read_outcomes
+from flexreward.files.outcomes import read_outcomes
 
 ROW = {"prompt": "2 + 2?", "completions": ["4", "five or so"]}
 LONGER = ("--judge", "scripted:longer", "--no-store")

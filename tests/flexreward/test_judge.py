@@ -11,7 +11,7 @@ from flexreward.engines.scripted import ScriptedEngine
 from flexreward.errors import ContextError, EngineError, OutputError, RecipeError, SampleError
 from flexreward.judge import Judge
 from flexreward.ledger import Ledger
-from flexreward.store import Store
+from flexreward.ledger.store import Store
 from flexreward.templates import load_template
 from flexreward.types import JudgeRequest, Judgment, Outcome, Reason, Reply, Scale, Unscored, Verdict
 

@@ -18,7 +18,7 @@ PYDANTIC = {"pydantic", "pydantic_core", "annotated_types", "typing_extensions",
     [
         "flexreward.judge",
         "flexreward.ledger",
-        "flexreward.store",
+        "flexreward.ledger.store",
         "flexreward.templates",
         "flexreward.reward",
         "flexreward.engines",

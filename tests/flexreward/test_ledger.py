@@ -5,7 +5,7 @@ import pytest
 
 from flexreward.errors import OutputError
 from flexreward.ledger import Claim, Ledger, State
-from flexreward.store import Store
+from flexreward.ledger.store import Store
 
 
 async def test_the_first_to_claim_buys_and_the_others_wait():

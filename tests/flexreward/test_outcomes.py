@@ -9,12 +9,12 @@ import pytest
 from flexreward.engines.scripted import ScriptedEngine
 from flexreward.engines.scripts import longer, mute
 from flexreward.errors import OutputError, SampleError
-from flexreward.jobs import items_of, judge_to_file
+from flexreward.files.outcome_file import OutcomeFile, timings_path
+from flexreward.files.outcomes import FIELDS, header_of, read_header, read_outcomes
+from flexreward.files.samples import Sample
+from flexreward.jobs.run import items_of, judge_to_file
+from flexreward.jobs.tally import tally
 from flexreward.judge import Judge
-from flexreward.outcome_file import OutcomeFile, timings_path
-from flexreward.outcomes import FIELDS, header_of, read_header, read_outcomes
-from flexreward.samples import Sample
-from flexreward.tally import tally
 from flexreward.templates import load_template
 
 

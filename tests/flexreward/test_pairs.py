@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexreward.errors import RecipeError, SampleError
+from flexreward.files.samples import Sample
 from flexreward.pairs.build import candidates, pair_items
 from flexreward.pairs.keep import JudgedPair, PairCounts, disagreement, margin, parse_keep, sort_out, widest
-from flexreward.samples import Sample
 
 SCORES = st.none() | st.tuples(st.sampled_from([1.0, 2.0, 5.0]), st.sampled_from([1.0, 2.0, 5.0]))
 

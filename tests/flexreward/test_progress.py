@@ -2,9 +2,9 @@ import io
 
 import pytest
 
-from flexreward.estimate import draw, forecast
-from flexreward.outcomes import Item
-from flexreward.progress import Pace, clock, meter
+from flexreward.files.outcomes import Item
+from flexreward.jobs.estimate import draw, forecast
+from flexreward.jobs.progress import Pace, clock, meter
 from flexreward.types import JudgeRequest, Judgment, OrderOutcome, Reason, Reply, Unscored, Vote
 
 UNSCORED = Unscored(reason=Reason.NO_END)

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexreward.engines.base import Prompt, Sampling
-from flexreward.purchase import Purchase, decode, encode, name_of
+from flexreward.ledger.purchase import Purchase, decode, encode, name_of
 from flexreward.types import Reason, Reply, TokenLogprob, Unscored
 
 text = st.text(st.characters())  # lone surrogates too

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from flexreward.cli import run
-from flexreward.outcomes import read_outcomes
+from flexreward.files.outcomes import read_outcomes
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 SETS = ("alpaca-13b", "bard", "gpt35", "llama-13b")

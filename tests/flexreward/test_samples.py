@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from flexreward.columns import parse_map
 from flexreward.errors import RecipeError, SampleError
-from flexreward.rows import is_local
-from flexreward.samples import Sample, parse_shard, read_samples
+from flexreward.files.columns import parse_map
+from flexreward.files.rows import is_local
+from flexreward.files.samples import Sample, parse_shard, read_samples
 from flexreward.types import Message
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flexreward.errors import OutputError
-from flexreward.store import DAY_S, Store, default_path
+from flexreward.ledger.store import DAY_S, Store, default_path
 
 DAY_0 = 1_700_000_000
 
@@ -199,7 +199,7 @@ def test_any_flipped_byte_gives_the_value_or_a_miss(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
-from flexreward.store import Store
+from flexreward.ledger.store import Store
 name, path, count = sys.argv[1:]
 with Store(Path(path)) as store:
     for i in range(int(count)):

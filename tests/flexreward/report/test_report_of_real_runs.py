@@ -10,13 +10,13 @@ import pytest
 from flexreward.cli import run
 from flexreward.engines.base import Prompt
 from flexreward.engines.scripted import ScriptedEngine
-from flexreward.files import update_summary
-from flexreward.jobs import items_of, judge_to_file
+from flexreward.files.samples import read_samples
+from flexreward.files.whole import update_summary
+from flexreward.jobs.run import items_of, judge_to_file
 from flexreward.judge import Judge
 from flexreward.pairs import build, choose
 from flexreward.pairs.keep import consistent
 from flexreward.report import report_html
-from flexreward.samples import read_samples
 from flexreward.templates import load_template
 
 SAMPLES = [

@@ -16,7 +16,7 @@ import asyncio
 from enum import StrEnum
 from typing import NamedTuple
 
-from flexreward.store import Store
+from flexreward.ledger.store import Store
 
 
 class State(StrEnum):

@@ -21,7 +21,7 @@ from types import TracebackType
 from typing import Any
 
 from flexreward.errors import OutputError
-from flexreward.outcomes import Item, check_header, encode, outcome_row, read_outcomes, request_digest
+from flexreward.files.outcomes import Item, check_header, encode, outcome_row, read_outcomes, request_digest
 from flexreward.types import Judgment
 
 SYNC_EVERY_S = 5.0

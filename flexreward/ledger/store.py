@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from flexreward.errors import OutputError
-from flexreward.storefile import connect, directory_lock, is_broken, is_moved, prepare, set_aside
+from flexreward.ledger.storefile import connect, directory_lock, is_broken, is_moved, prepare, set_aside
 
 PACKED_FROM = 512
 """Bytes from which a value is worth compressing."""

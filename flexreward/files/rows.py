@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from flexreward.errors import SampleError
-from flexreward.json_rows import BOM, MAX_ROW_BYTES, Row, array_rows, line_rows
+from flexreward.files.json_rows import BOM, MAX_ROW_BYTES, Row, array_rows, line_rows
 
 __all__ = ["MAX_ROW_BYTES", "Row", "is_local", "read_rows"]
 

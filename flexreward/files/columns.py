@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flexreward.errors import RecipeError, SampleError
-from flexreward.rows import Row
+from flexreward.files.rows import Row
 
 TEXTS = ("prompt", "rubric", "reference")
 

@@ -12,7 +12,7 @@ from flexreward.engines.base import Engine, Prompt, Sampling
 from flexreward.errors import DeadlineError, EngineError
 from flexreward.fingerprint import source_digest
 from flexreward.ledger import Ledger, State
-from flexreward.purchase import Purchase, decode, encode, name_of
+from flexreward.ledger.purchase import Purchase, decode, encode, name_of
 from flexreward.types import Reason, Reply, Unscored
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from flexreward.errors import SampleError
-from flexreward.outcome_file import OutcomeFile
-from flexreward.outcomes import Item, header_of
-from flexreward.samples import Sample
+from flexreward.files.outcome_file import OutcomeFile
+from flexreward.files.outcomes import Item, header_of
+from flexreward.files.samples import Sample
 from flexreward.types import JudgeRequest, Judgment
 
 if TYPE_CHECKING:

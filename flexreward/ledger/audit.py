@@ -11,8 +11,8 @@ from typing import Any, cast
 from flexreward.engines.base import Engine
 from flexreward.errors import EngineError
 from flexreward.inflight import map_in_order
-from flexreward.purchase import Purchase, decode
-from flexreward.store import Store
+from flexreward.ledger.purchase import Purchase, decode
+from flexreward.ledger.store import Store
 from flexreward.types import Reply
 
 

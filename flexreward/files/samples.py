@@ -8,9 +8,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from flexreward.columns import map_columns, names_of, shown
 from flexreward.errors import RecipeError, SampleError
-from flexreward.rows import MAX_ROW_BYTES, Row, read_rows
+from flexreward.files.columns import map_columns, names_of, shown
+from flexreward.files.rows import MAX_ROW_BYTES, Row, read_rows
 from flexreward.types import JudgeRequest, Message, Text
 
 OURS = ("id", "prompt", "completions", "rubric", "reference")
@@ -75,9 +75,9 @@ def read_samples(
     """The samples of a file, a saved data set or a hub id, in its order.
 
     Args:
-        source: See ``flexreward.rows.read_rows``.
-        mapping: See ``flexreward.columns.parse_map``; a column that it names is not carried through as well, and a
-            target with an empty source is dropped.
+        source: See ``flexreward.files.rows.read_rows``.
+        mapping: See ``flexreward.files.columns.parse_map``; a column that it names is not carried through as well, and
+            a target with an empty source is dropped.
         limit: Only so many rows of the file, counted before the shard is taken.
         shard: Ids stay those of the whole file.
         reserved: Names that the output uses itself; a carried column of that name is refused.

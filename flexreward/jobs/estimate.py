@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from flexreward.outcomes import Item
-from flexreward.progress import clock
+from flexreward.files.outcomes import Item
+from flexreward.jobs.progress import clock
 from flexreward.types import Judgment, Unscored
 
 NUM_ROWS = 32

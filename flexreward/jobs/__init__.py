@@ -1,0 +1,1 @@
+"""Long jobs: run, shown, estimated, counted."""

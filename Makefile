@@ -51,7 +51,9 @@ tiny: setup
 	$(BIN)/python -m recipes.tiny.pretrain judge --out runs/tiny/base
 	$(BIN)/python -m recipes.tiny.judgments --out runs/tiny/sft.jsonl
 	$(BIN)/python -m training.judge_sft recipes/tiny/sft.yaml
-	$(BIN)/python -m recipes.tiny.pretrain policy --out flexreward/bundled/tiny-policy
+	git checkout -- flexreward/bundled/tiny-judge/README.md
+	$(BIN)/python -m recipes.tiny.pretrain policy --out runs/tiny/policy
+	cp runs/tiny/policy/*.json runs/tiny/policy/*.jinja runs/tiny/policy/*.safetensors flexreward/bundled/tiny-policy/
 
 clean:
 	rm -rf runs .pytest_cache .mypy_cache .ruff_cache

@@ -62,7 +62,7 @@ def _ordered(rng: random.Random) -> tuple[int, int]:
 
 def compare(rng: random.Random) -> Problem:
     a = rng.randint(100, 999)
-    b = int(near_miss(str(a), rng)) if rng.random() < 0.5 else rng.randint(100, 999)
+    b = int(slip(str(a), rng)) if rng.random() < 0.5 else rng.randint(100, 999)
     while b == a or not 100 <= b <= 999:
         b = rng.randint(100, 999)
     steps = []
@@ -165,18 +165,31 @@ def problems(rng: random.Random, *, held_out: bool, kinds: tuple[str, ...] = tup
             yield problem
 
 
+SLIPS = ("one", "one", "ten", "swap", "swap", "change", "change", "lose", "double")
+NEAR_SLIPS = ("one", "ten", "swap")
+
+
 def near_miss(answer: str, rng: random.Random) -> str:
-    """A wrong answer that looks right: off by one or by ten, neighbours swapped, one character changed."""
+    """A wrong answer that looks right: off by one, off by ten, or two neighbouring digits swapped."""
+    return _slipped(answer, rng, NEAR_SLIPS)
+
+
+def slip(answer: str, rng: random.Random) -> str:
+    """A wrong answer of any kind: a near miss, or a digit changed, lost or doubled. What the training shows."""
+    return _slipped(answer, rng, SLIPS)
+
+
+def _slipped(answer: str, rng: random.Random, slips: tuple[str, ...]) -> str:
     for _ in range(100):
-        wrong = _slip(answer, rng)
+        wrong = _slip(answer, rng, slips)
         if wrong and wrong != answer and len(wrong) <= 6:
             return wrong
     return answer + answer[-1]
 
 
-def _slip(answer: str, rng: random.Random) -> str:
+def _slip(answer: str, rng: random.Random, slips: tuple[str, ...]) -> str:
     at = rng.randrange(len(answer))
-    slip = rng.choice(("one", "one", "ten", "swap", "swap", "change", "change", "lose", "double"))
+    slip = rng.choice(slips)
     if slip in ("one", "ten"):
         value = int(answer) + rng.choice((1, -1)) * (1 if slip == "one" else 10)
         return str(value).zfill(len(answer)) if value >= 0 else answer
@@ -225,10 +238,10 @@ class Completion:
 
 
 def completion(problem: Problem, rng: random.Random, *, right: float = 0.5, empty: float = 0.06) -> Completion:
-    """A random completion: right with probability ``right``, else a near miss; at times one that answers nothing."""
+    """A random completion: right with probability ``right``, else a slip; at times one that answers nothing."""
     if rng.random() < empty:
         return Completion(text=rng.choice(EMPTY_TALK), says=None)
-    says = problem.answer if rng.random() < right else near_miss(problem.answer, rng)
+    says = problem.answer if rng.random() < right else slip(problem.answer, rng)
     return Completion(text=rng.choice(PHRASES).format(says), says=says)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from sklearn.metrics import roc_auc_score
@@ -50,14 +50,21 @@ def parse_rate(judgments: Iterable[Judgment]) -> float:
     return sum(isinstance(vote.outcome, Verdict) for vote in votes) / len(votes)
 
 
-async def pairwise(engine: Engine, problems: Sequence[domain.Problem], *, seed: int, tokens: int = 160) -> Figures:
-    """A right answer against a near miss, in both orders; and the same answer twice."""
+async def pairwise(
+    engine: Engine,
+    problems: Sequence[domain.Problem],
+    *,
+    seed: int,
+    miss: Callable[[str, random.Random], str] = domain.near_miss,
+    tokens: int = 160,
+) -> Figures:
+    """A right answer against a wrong one that ``miss`` makes of it, in both orders; and the same answer twice."""
     rng = random.Random(f"{seed}-pairwise")
-    wrong = [domain.near_miss(p.answer, rng) for p in problems]
+    wrong = [miss(p.answer, rng) for p in problems]
     right_first = [rng.random() < 0.5 for _ in problems]
     requests = []
-    for p, miss, first in zip(problems, wrong, right_first, strict=True):
-        both = (answer(p.answer), answer(miss))
+    for p, says, first in zip(problems, wrong, right_first, strict=True):
+        both = (answer(p.answer), answer(says))
         requests.append(JudgeRequest(prompt=p.question, completions=both if first else both[::-1]))
     began = time.monotonic()
     judgments = await judged(engine, "pair", requests, tokens=tokens)

@@ -40,12 +40,12 @@ def review(rng: random.Random, problem: domain.Problem, *, most: int = 4) -> Doc
 
 def check(rng: random.Random, problem: domain.Problem) -> Doc:
     """As ``review``, but with a result that is given and often wrong: the marks follow what the thought says."""
-    return _review(rng, problem, domain.near_miss(problem.answer, rng), given=1, most=2)
+    return _review(rng, problem, domain.slip(problem.answer, rng), given=1, most=2)
 
 
 def hold(rng: random.Random, problem: domain.Problem) -> Doc:
     """Hold one completion against a result, digit by digit, and nothing else."""
-    stated = problem.answer if rng.random() < 0.5 else domain.near_miss(problem.answer, rng)
+    stated = problem.answer if rng.random() < 0.5 else domain.slip(problem.answer, rng)
     seen = domain.completion(domain.Problem(kind="", question="", work="", answer=stated), rng)
     number = rng.choice((None, 1, 2))
     return f"Completion {number or 1}: {seen.text}\nThe result is {stated}.\n", domain.remark(number, seen.says, stated)

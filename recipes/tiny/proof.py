@@ -1,4 +1,4 @@
-"""``make proof-tiny``: measure the bundled judge and policy on held-out problems, kind by kind."""
+"""``make proof-tiny``: the bundled judge and policy on held-out problems, kind by kind, and the engine's bench."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from flexreward.config import BUNDLED
+from flexreward import bench
+from flexreward.config import BUNDLED, open_engine, resolve_judge
 from flexreward.engines import load_engine
 from flexreward.engines.base import Engine
-from recipes.tiny import measure
+from recipes.tiny import domain, measure
 from training.proof import Parts, record
 
 NUMBER = 800
@@ -18,7 +19,7 @@ SEED = 1
 
 
 def main() -> None:
-    judge = load_engine("transformers", model=str(BUNDLED / "tiny-judge"))
+    judge = open_engine(resolve_judge("tiny"))
     policy = load_engine("transformers", model=str(BUNDLED / "tiny-policy"))
     problems = measure.held_out(NUMBER, seed=SEED)
     few = problems[: NUMBER // 4]
@@ -31,12 +32,15 @@ def main() -> None:
 
     figures = {
         "pairwise": part("pairwise", judge, lambda e: measure.pairwise(e, problems, seed=SEED)),
+        "any_slip": part("any_slip", judge, lambda e: measure.pairwise(e, few, seed=SEED, miss=domain.slip)),
         "pointwise": part("pointwise", judge, lambda e: measure.pointwise(e, problems, seed=SEED)),
         "canaries": part("canaries", judge, lambda e: measure.canaries(e, few)),
         "corrupted": part("corrupted", judge, lambda e: measure.corrupted_thoughts(e, few, seed=SEED)),
         "listwise": part("listwise", judge, lambda e: measure.listwise(e, few, seed=SEED)),
         "policy": part("policy", policy, lambda e: measure.policy(e, problems, samples=8, temperature=1.0)),
     }
+    figures["bench"] = parts.get("bench", lambda: {name: bar.value for name, bar in bench.measure("engine").items()})
+    print("bench", figures["bench"], flush=True)
     record("tiny", figures, Path("recipes/tiny/proofs"), seconds=parts.seconds)
 
 

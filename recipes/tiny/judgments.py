@@ -18,6 +18,9 @@ from recipes.tiny import domain
 TOP = {"pair": 9, "score": 5}
 """The mark of a right completion on each template's scale."""
 
+HARD = ("reverse", "count", "filter")
+"""Shown twice as often as the rest: digits that stand twice are easily lost."""
+
 
 def judgment(problem: domain.Problem, seen: list[domain.Completion], *, template: str) -> str:
     """The reply of a judge that works the problem, then holds each completion against the result."""
@@ -39,7 +42,7 @@ def completion(problem: domain.Problem, rng: random.Random) -> domain.Completion
 def rows(number: int, *, seed: int) -> list[dict[str, str]]:
     """Half of them pairwise, half pointwise; every tenth pair shows the same text twice."""
     rng = random.Random(f"{seed}-judgments")
-    stream = domain.problems(rng, held_out=False)
+    stream = domain.problems(rng, held_out=False, kinds=(*domain.KINDS, *HARD))
     made = []
     for i in range(number):
         name = ("pair", "score")[i % 2]
@@ -56,7 +59,7 @@ def rows(number: int, *, seed: int) -> list[dict[str, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--number", type=int, default=8000)
+    parser.add_argument("--number", type=int, default=10000)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     args.out.parent.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ SEED = 1
 
 def main() -> None:
     judge = open_engine(resolve_judge("tiny"))
-    policy = load_engine("transformers", model=str(BUNDLED / "tiny-policy"))
+    policy = load_engine("transformers", model=str(BUNDLED / "tiny-policy"), threads=1)
     problems = measure.held_out(NUMBER, seed=SEED)
     few = problems[: NUMBER // 4]
     parts = Parts("tiny", basis=f"{judge.identity} {policy.identity} {NUMBER} {SEED}")

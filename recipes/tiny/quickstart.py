@@ -91,7 +91,7 @@ async def sample(path: Path, number: int) -> None:
         stale.unlink(missing_ok=True)
     problems = measure.held_out(number, seed=SEED)
     print(f"sampling {max(COUNTS)} completions for each of {number} problems from the bundled policy", flush=True)
-    policy: Engine = load_engine("transformers", model=str(BUNDLED / "tiny-policy"))
+    policy: Engine = load_engine("transformers", model=str(BUNDLED / "tiny-policy"), threads=1)
     try:
         drawn = await measure.completions(
             policy, problems, Sampling(temperature=1.0, max_tokens=24, n=max(COUNTS), seed=SEED)
@@ -164,8 +164,10 @@ def show(summary: dict[str, Any], page: Path) -> None:
         table.add_row(n, *cells)
     console.print(table)
     pairs = summary["pairs"]
-    dropped = ", ".join(f"{count} {reason}" for reason, count in pairs["dropped"].items()) or "none"
-    console.print(f"pairs        {pairs['kept']} kept; dropped: {dropped}; tied in both orders: {pairs['tied']}")
+    dropped = {reason: count for reason, count in pairs["dropped"].items() if reason != "duplicate"}
+    reasons = ", ".join(f"{count} {reason}" for reason, count in dropped.items()) or "none"
+    console.print(f"pairs        {pairs['kept']} kept of {pairs['judged']} judged in both orders; dropped: {reasons}")
+    console.print(f"             {pairs['dropped'].get('duplicate', 0)} pairs of equal texts were not judged")
     console.print(f"parse rate   {100 * summary['parse_rate']:.1f} % of the judge's replies could be read")
     flips = summary["flip_rate"]
     console.print(

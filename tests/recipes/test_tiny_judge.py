@@ -16,14 +16,14 @@ def judge_model():
 
 @pytest.fixture
 async def judge(judge_model):
-    engine = load_engine("transformers", model=str(judge_model))
+    engine = load_engine("transformers", model=str(judge_model), threads=1)
     yield engine
     await engine.close()
 
 
 @pytest.fixture
 async def policy():
-    engine = load_engine("transformers", model=str(BUNDLED / "tiny-policy"))
+    engine = load_engine("transformers", model=str(BUNDLED / "tiny-policy"), threads=1)
     yield engine
     await engine.close()
 

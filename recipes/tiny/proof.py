@@ -23,6 +23,7 @@ def main() -> None:
     policy = load_engine("transformers", model=str(BUNDLED / "tiny-policy"), threads=1)
     problems = measure.held_out(NUMBER, seed=SEED)
     few = problems[: NUMBER // 4]
+    many = [*few, *measure.held_out(NUMBER // 2, seed=0)]  # they win rarely, so it takes many to tell how rarely
     parts = Parts("tiny", basis=f"{judge.identity} {policy.identity} {NUMBER} {SEED}")
 
     def part(name: str, engine: Engine, run: Callable[[Engine], Awaitable[measure.Figures]]) -> measure.Figures:
@@ -34,7 +35,7 @@ def main() -> None:
         "pairwise": part("pairwise", judge, lambda e: measure.pairwise(e, problems, seed=SEED)),
         "any_slip": part("any_slip", judge, lambda e: measure.pairwise(e, few, seed=SEED, miss=domain.slip)),
         "pointwise": part("pointwise", judge, lambda e: measure.pointwise(e, problems, seed=SEED)),
-        "canaries": part("canaries", judge, lambda e: measure.canaries(e, few)),
+        "canaries": part("canaries_of_two_seeds", judge, lambda e: measure.canaries(e, many)),
         "corrupted": part("corrupted", judge, lambda e: measure.corrupted_thoughts(e, few, seed=SEED)),
         "listwise": part("listwise", judge, lambda e: measure.listwise(e, few, seed=SEED)),
         "policy": part("policy", policy, lambda e: measure.policy(e, problems, samples=8, temperature=1.0)),

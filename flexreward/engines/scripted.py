@@ -35,7 +35,7 @@ class ScriptedEngine:
         replies = self._script(prompt)
         for i in range(sampling.n):
             reply = replies if isinstance(replies, str | Reply) else replies[i % len(replies)]
-            yield Reply(text=prompt.prefix + reply) if isinstance(reply, str) else reply
+            yield Reply(text=prompt.prefix + reply, index=i) if isinstance(reply, str) else reply
 
     async def close(self) -> None:
         pass

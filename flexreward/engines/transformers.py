@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import weakref
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -113,8 +114,11 @@ class TransformersEngine:
                 item = await ended.get()
                 if isinstance(item, EngineError):
                     raise item
-                for _ in range(sampling.n // num_drawn):
+                if num_drawn == sampling.n:
                     yield item
+                else:
+                    for index in range(sampling.n):
+                        yield replace(item, index=index)
         finally:
             job.aborted = True
 

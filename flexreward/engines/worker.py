@@ -158,6 +158,7 @@ class Worker:
         job.deliver(
             Reply(
                 text=job.prefix + text,
+                index=row.reply,
                 finish_reason="stop" if ended else "length",
                 prompt_tokens=len(job.prompt.ids),
                 completion_tokens=len(row.tokens),

@@ -376,3 +376,10 @@ async def test_on_a_gpu_the_replies_are_those_of_the_cpu(make_checkpoint, attent
     assert all(await asyncio.gather(*(texts(gpu, prompt, WARM) for prompt in prompts())))
     await cpu.close()
     await gpu.close()
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+async def test_every_reply_says_which_of_the_n_it_is(engine, temperature):
+    sampling = Sampling(temperature=temperature, n=4, max_tokens=12)
+    replies = [reply async for reply in engine.generate(Prompt(system="s", user="u"), sampling)]
+    assert sorted(reply.index for reply in replies) == [0, 1, 2, 3]

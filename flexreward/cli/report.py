@@ -12,7 +12,7 @@ def report(
     run_dir: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN_DIR", help="A folder of best-of-n, pairs, judge or the quickstart.", show_default=False
+            metavar="RUN", help="What judge, best-of-n or pairs wrote by --out: a folder or a file.", show_default=False
         ),
     ],
     samples: Annotated[
@@ -22,9 +22,10 @@ def report(
         ),
     ] = None,
 ) -> None:
-    """Write RUN_DIR/report.html: every score with the judge's reasoning, and why a pair was kept or dropped.
+    """Write RUN/report.html: every score with the judge's reasoning, and why a pair was kept or dropped.
 
-    One file that loads nothing and needs no server. The folder holds outcomes.jsonl, pair_outcomes.jsonl, or both.
+    One file that loads nothing and needs no server. A folder holds outcomes.jsonl, pair_outcomes.jsonl, or both;
+    for a file such as best.jsonl the page is best.report.html beside it.
 
     [bold]flexreward report runs/quickstart[/bold]
     """

@@ -78,18 +78,19 @@ def best(scores: tuple[float, ...]) -> int | None:
 
 
 def read_folder(path: Path, samples_path: Path | None = None) -> Folder:
-    """The facts of every outcome under ``path``.
+    """The facts of every outcome of a run: a folder, or one file that a command wrote with ``--out``.
 
     Raises:
         OutputError: Something is missing (the message names the command that makes it) or cannot be read.
     """
-    outcomes = [file for file in (path / "outcomes.jsonl", _pair_file(path, "pair_outcomes.jsonl")) if file.is_file()]
-    summary = _json(path / "summary.json")
+    judged = (beside(path, "outcomes.jsonl"), _pair_file(path, "pair_outcomes.jsonl"))
+    outcomes = [file for file in judged if file.is_file()] or [path] * path.is_file()
+    summary = _json(beside(path, "summary.json"))
     _require(path, summary, outcomes)
-    curve = _json(path / "curve.json")
+    curve = _json(beside(path, "curve.json"))
     if samples_path and not samples_path.is_file():
         raise OutputError(f"{samples_path}: no such file; --samples takes the rows that were judged")
-    samples_path = samples_path or path / "samples.jsonl"
+    samples_path = samples_path or beside(path, "samples.jsonl")
     samples = dict(_sample_facts(samples_path, curve.get("truth") or "right")) if samples_path.is_file() else {}
     facts: dict[str, list[Fact]] = {"pointwise": [], "compared": []}
     files: dict[str, OutcomeLines] = {}
@@ -102,6 +103,8 @@ def read_folder(path: Path, samples_path: Path | None = None) -> Folder:
             kind = "compared" if max(len(line.get("scores") or ()), *_widths(line), 1) > 1 else "pointwise"
             if files.setdefault(kind, OutcomeLines(file, header)).path == file:
                 facts[kind].append(_fact(place, line, samples))
+    if path.is_file() and not files:
+        raise OutputError(f"{path}: holds no outcomes; name the file or folder that judge, best-of-n or pairs wrote")
     return Folder(
         path=path,
         summary=summary,
@@ -115,10 +118,17 @@ def read_folder(path: Path, samples_path: Path | None = None) -> Folder:
     )
 
 
+def beside(path: Path, name: str) -> Path:
+    """Where a run keeps what it calls ``name``: ``runs/a/outcomes.jsonl``, or ``best.outcomes.jsonl`` by best.jsonl."""
+    if not path.is_file():
+        return path / name
+    return path.with_name(f"{path.name.removesuffix('.jsonl').removesuffix('.outcomes')}.{name}")
+
+
 def _require(path: Path, summary: Mapping[str, Any], outcomes: list[Path]) -> None:
-    if not path.is_dir():
+    if not path.exists():
         raise OutputError(
-            f"{path}: no such folder; `make quickstart` or `flexreward best-of-n SAMPLES --out DIR` makes one"
+            f"{path}: no such run; `make quickstart` or `flexreward best-of-n SAMPLES --out DIR` makes one"
         )
     if "best_of_n" in summary and "pairs" in summary:  # a quickstart, which is shown whole or not at all
         for file in (path / "samples.jsonl", path / "outcomes.jsonl", _pair_file(path, "pair_outcomes.jsonl")):
@@ -131,7 +141,7 @@ def _require(path: Path, summary: Mapping[str, Any], outcomes: list[Path]) -> No
 
 def _pair_file(path: Path, name: str) -> Path:
     """The pair builder's files stand in the run folder itself, or in its ``pairs``."""
-    return path / "pairs" / name if (path / "pairs" / name).is_file() else path / name
+    return path / "pairs" / name if (path / "pairs" / name).is_file() else beside(path, name)
 
 
 def read_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

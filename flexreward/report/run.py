@@ -10,7 +10,7 @@ from flexreward.pairs.best_of_n import choice
 from flexreward.report.cards import Asked, comparison, pair_status, problem
 from flexreward.report.charts import curve, histogram
 from flexreward.report.choose import choice_in_words, choose
-from flexreward.report.folder import Fact, Folder, as_scores, fetch, read_folder
+from flexreward.report.folder import Fact, Folder, as_scores, beside, fetch, read_folder
 from flexreward.report.health import built_pairs, counts_of, gauges_of
 from flexreward.report.page import Cards, Page
 from flexreward.report.render import render_page
@@ -23,13 +23,13 @@ MAX_COMPLETIONS, MAX_PROBLEMS, MAX_COMPARISONS = 400, 100, 48
 
 
 def write_report(run_dir: Path, samples: Path | None = None) -> Path:
-    """Write ``run_dir/report.html`` and say where it is.
+    """Write ``run_dir/report.html``, or ``best.report.html`` beside ``best.jsonl``, and say where it is.
 
     Raises:
         OutputError: A file is missing or broken; the message names the command that makes it.
     """
     html = report_html(run_dir, samples)
-    path = run_dir / "report.html"
+    path = beside(run_dir, "report.html")
     with replaced(path) as file:
         file.write(html.encode())
     return path

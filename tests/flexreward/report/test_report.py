@@ -320,7 +320,7 @@ def test_a_missing_file_is_named_with_the_command_that_makes_it(run_dir: Path, n
 def test_an_empty_folder_and_no_folder_are_told_apart(tmp_path: Path):
     with pytest.raises(OutputError, match=r"outcomes.jsonl: missing; `flexreward judge SAMPLES --out .*` makes it"):
         report_html(tmp_path)
-    with pytest.raises(OutputError, match="no such folder"):
+    with pytest.raises(OutputError, match="no such run"):
         report_html(tmp_path / "none")
 
 
@@ -333,6 +333,21 @@ def test_broken_json_is_named_by_its_line_and_a_line_cut_short_is_left_out(run_d
     path.write_text("\n".join([*lines[:4], "{broken", *lines[5:]]))
     with pytest.raises(OutputError, match=r"outcomes.jsonl: line 5: broken JSON"):
         report_html(run_dir)
+
+
+def test_a_run_may_be_one_file_with_the_others_beside_it(run_dir: Path, tmp_path: Path):
+    judged = (run_dir / "outcomes.jsonl").rename(tmp_path / "best.outcomes.jsonl")
+    samples = run_dir / "samples.jsonl"
+    choices = tmp_path / "best.jsonl"
+    choices.write_text('{"best": 0}\n')
+    assert write_report(choices, samples) == tmp_path / "best.report.html"
+    html = report_html(choices, samples)
+    of_judged = report_html(judged, samples)
+    assert html.replace("best.outcomes.jsonl", "best.jsonl") == of_judged.replace("best.outcomes.jsonl", "best.jsonl")
+    assert json.loads(samples.read_text().splitlines()[0])["prompt"] in html
+    judged.unlink()
+    with pytest.raises(OutputError, match=r"best.jsonl: holds no outcomes; name the file or folder"):
+        report_html(choices, samples)
 
 
 def test_the_report_stands_in_the_run_folder_and_is_the_same_each_time(run_dir: Path):

@@ -1,1 +1,35 @@
-"""How good a judge is: benchmarks, the figures of their sources and stricter ones, bias, calibration."""
+"""Measuring a judge against people: benchmarks, metrics, bias, calibration.
+
+``BENCHMARKS`` names them; each is one file that is imported only when it is asked for.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from flexreward.errors import RecipeError
+from flexreward.templates.files import nearest
+
+if TYPE_CHECKING:
+    from flexreward.evals.base import Benchmark
+
+HERE = "flexreward.evals.benchmarks."
+
+BENCHMARKS: dict[str, str] = {
+    "pandalm": HERE + "pandalm:PANDALM",
+}
+"""Name to ``module:ATTRIBUTE``, by the alphabet, a line each."""
+
+
+def load_benchmark(name: str) -> Benchmark:
+    """The benchmark of that name.
+
+    Raises:
+        RecipeError: There is none; the message names the nearest.
+    """
+    if name not in BENCHMARKS:
+        raise RecipeError(f"unknown benchmark {name!r}, {nearest(name, BENCHMARKS)}")
+    module, _, attribute = BENCHMARKS[name].partition(":")
+    benchmark: Benchmark = getattr(import_module(module), attribute)
+    return benchmark

@@ -58,6 +58,8 @@ class Source:
     """The data set's id; ``None`` where there is no official one and ``--data`` is needed."""
     revision: str | None = None
     """Commit that the figures belong to, where it is known."""
+    num_rows: int | None = None
+    """Rows that the figures belong to; another number is a warning in the summary."""
     licence: str = ""
     remedy: str = ""
     """How a person gets it: the address, the licence click that is owed."""

@@ -56,6 +56,8 @@ class JudgeRecipe(BaseModel):
     """Show several completions forward and reversed, and average."""
     prefill: bool = False
     """Start the judge's turn where its template says how."""
+    waits: Annotated[int, Field(ge=0)] = 0
+    """How often a thought that would end is made to go on."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     batch_size: Annotated[int, Field(ge=1)] = 32
@@ -175,16 +177,20 @@ def open_judge(
         engine: One that ``open_engine`` made of this recipe, so that several templates share a model.
     """
     from flexreward.engines.base import Sampling
+    from flexreward.engines.waiting import WaitingEngine
     from flexreward.judge import Judge
     from flexreward.templates import load_template
 
     # The template first: a wrong name should not cost the loading of a model.
     shown = load_template(template or recipe.template or "pair")
+    if recipe.waits and shown.reasoning != "first":
+        raise RecipeError(f"waits: the template {shown.id!r} has no thought before its answers to make longer")
     sampling = Sampling(
         temperature=recipe.temperature, top_p=recipe.top_p, max_tokens=recipe.max_tokens, seed=recipe.seed
     )
+    engine = engine or open_engine(recipe)
     return Judge(
-        engine or open_engine(recipe),
+        WaitingEngine(engine, recipe.waits) if recipe.waits else engine,
         shown,
         sampling=sampling,
         votes=recipe.votes,

@@ -48,6 +48,10 @@ class JobOptions:
         int | None,
         typer.Option("--votes", metavar="K", rich_help_panel=JUDGE, help="Replies to each order, averaged."),
     ] = None
+    waits: Annotated[
+        int | None,
+        typer.Option("--waits", metavar="W", min=0, rich_help_panel=JUDGE, help="How often a thought must go on."),
+    ] = None
     temperature: Annotated[
         float | None, typer.Option("--temperature", rich_help_panel=JUDGE, help="0 is greedy. Default: the recipe's.")
     ] = None

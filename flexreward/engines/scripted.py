@@ -35,7 +35,14 @@ class ScriptedEngine:
         replies = self._script(prompt)
         for i in range(sampling.n):
             reply = replies if isinstance(replies, str | Reply) else replies[i % len(replies)]
-            yield Reply(text=prompt.prefix + reply, index=i) if isinstance(reply, str) else reply
+            if isinstance(reply, str):
+                reply = Reply(text=prompt.prefix + _stopped(reply, sampling.stop), index=i)
+            yield reply
 
     async def close(self) -> None:
         pass
+
+
+def _stopped(text: str, stops: tuple[str, ...]) -> str:
+    """Up to and with the first of the strings that end a reply."""
+    return text[: min((at + len(stop) for stop in stops if (at := text.find(stop)) >= 0), default=len(text))]

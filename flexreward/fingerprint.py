@@ -45,19 +45,20 @@ def source_digest(engine: dict[str, str], sampling: Sampling) -> str:
     return digest({"engine": engine, "sampling": sampling_fields(sampling)})
 
 
-def judge_fingerprint(source: str, template: str, *, aggregate: str, both_orders: bool, prefill: bool) -> str:
+def judge_fingerprint(
+    source: str, template: str, *, aggregate: str, both_orders: bool, prefill: bool, order_seed: int | None = None
+) -> str:
     """Everything that a verdict depends on besides the request.
 
     Args:
         source: ``source_digest`` of the engine and the sampling, whose ``n`` is the number of votes.
         template: Digest of the template's texts and reading rules.
     """
-    return digest(
-        {
-            "source": source,
-            "template": template,
-            "aggregate": aggregate,
-            "both_orders": both_orders,
-            "prefill": prefill,
-        }
-    )
+    parts = {
+        "source": source,
+        "template": template,
+        "aggregate": aggregate,
+        "both_orders": both_orders,
+        "prefill": prefill,
+    }
+    return digest(parts if order_seed is None else {**parts, "order_seed": order_seed})

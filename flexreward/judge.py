@@ -14,7 +14,7 @@ from flexreward.fingerprint import judge_fingerprint
 from flexreward.inflight import map_in_order, together
 from flexreward.ledger import Ledger
 from flexreward.ledger.buyer import Buyer
-from flexreward.order import combine, orders, restore, show
+from flexreward.order import combine, drawn, orders, restore, show
 from flexreward.types import JudgeRequest, Judgment, OrderOutcome, Reply, Unscored, Vote
 from flexreward.votes import AGGREGATES
 from flexreward.votes import aggregate as count_votes
@@ -33,6 +33,7 @@ class Judge:
         votes: Replies to each order, from one prefill.
         aggregate: How they become one outcome: ``mean``, ``median`` or ``majority``.
         both_orders: Show several completions forward and reversed, and average; ``False`` shows them as they come.
+        order_seed: Show them in one order that is drawn from this and the request's id.
         prefill: Start the assistant's turn the way the template says.
         ledger: Where replies are found again; without one only what is in flight is shared.
         deadline_s: Longest time for one request, all its orders and votes; what is not there by then is unscored.
@@ -51,6 +52,7 @@ class Judge:
         votes: int = 1,
         aggregate: str = "mean",
         both_orders: bool = True,
+        order_seed: int | None = None,
         prefill: bool = False,
         ledger: Ledger | None = None,
         deadline_s: float | None = None,
@@ -69,12 +71,18 @@ class Judge:
         self.template = template
         self.sampling = replace(sampling, n=votes)
         self.aggregate = aggregate
-        self.both_orders = both_orders
+        self.both_orders = both_orders and order_seed is None
+        self.order_seed = order_seed
         self.prefill = prefill
         self.deadline_s = deadline_s
         self._buyer = Buyer(engine, self.sampling, ledger or Ledger(None), namespace=namespace)
         self.fingerprint = judge_fingerprint(
-            self._buyer.source, template.digest, aggregate=aggregate, both_orders=both_orders, prefill=prefill
+            self._buyer.source,
+            template.digest,
+            aggregate=aggregate,
+            both_orders=self.both_orders,
+            order_seed=order_seed,
+            prefill=prefill,
         )
 
     async def judge(self, request: JudgeRequest) -> Judgment:
@@ -85,7 +93,7 @@ class Judge:
         """
         start = perf_counter()
         until = None if self.deadline_s is None else asyncio.get_running_loop().time() + self.deadline_s
-        shown = orders(len(request.completions), both=self.both_orders)
+        shown = self._orders(request)
         if len(shown) == 1:
             seen = [await self._in_order(request, shown[0], until)]
         else:
@@ -114,6 +122,12 @@ class Judge:
             return [judgment async for judgment in self.judge_all(requests)]
 
         return asyncio.run(collect())
+
+    def _orders(self, request: JudgeRequest) -> tuple[tuple[int, ...], ...]:
+        count = len(request.completions)
+        if self.order_seed is None:
+            return orders(count, both=self.both_orders)
+        return (drawn(count, id=request.id, seed=self.order_seed),)
 
     async def _in_order(self, request: JudgeRequest, order: tuple[int, ...], until: float | None) -> _Seen:
         """Show the completions in one order, read every reply, count the votes."""

@@ -7,6 +7,7 @@ An ``order`` is a permutation: ``order[slot]`` is the index in the request of th
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -18,6 +19,12 @@ def orders(count: int, *, both: bool) -> tuple[tuple[int, ...], ...]:
     """The orders to ask in: as given, and with ``both`` reversed too. One completion has one order."""
     given = tuple(range(count))
     return (given, given[::-1]) if both and count > 1 else (given,)
+
+
+def drawn(count: int, *, id: str, seed: int) -> tuple[int, ...]:
+    """One order out of all, which follows from the row's ``id`` and the seed alone."""
+    rng = random.Random(f"{seed} {id}")
+    return tuple(rng.sample(range(count), count))
 
 
 def show(request: JudgeRequest, order: tuple[int, ...]) -> JudgeRequest:

@@ -42,6 +42,7 @@ def header_of(judge: Judge) -> dict[str, Any]:
             "sampling": sampling_fields(judge.sampling),
             "aggregate": judge.aggregate,
             "both_orders": judge.both_orders,
+            **({} if judge.order_seed is None else {"order_seed": judge.order_seed}),
             "prefill": judge.prefill,
         },
         "template": {"id": template.id, "digest": template.digest, "scale": [template.scale.low, template.scale.high]},

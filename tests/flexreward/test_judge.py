@@ -267,6 +267,8 @@ async def test_other_weights_end_reuse(tmp_path):
         {"votes": 2},
         {"aggregate": "median"},
         {"both_orders": False},
+        {"order_seed": 0},
+        {"order_seed": 1},
         {"prefill": True},
     ],
     ids=str,
@@ -302,6 +304,14 @@ async def test_the_seed_follows_from_the_request_alone():
     assert all(0 <= seed < 2**53 for seed in forward.values())
     other = await seeds(requests, sampling=Sampling(seed=1))
     assert not set(other.values()) & set(forward.values())
+
+
+async def test_one_order_drawn_a_row_is_shown_and_the_scores_come_in_the_order_of_the_request():
+    pairs = [replace(PAIR, id=str(i)) for i in range(40)]
+    judgments = [judgment async for judgment in judge(ScriptedEngine(fair), order_seed=3).judge_all(pairs)]
+    assert {judgment.outcome.scores for judgment in judgments} == {(9, 2)}
+    assert {len(judgment.orders) for judgment in judgments} == {1}
+    assert {judgment.orders[0].order for judgment in judgments} == {(0, 1), (1, 0)}
 
 
 async def test_a_failure_of_the_engine_is_never_kept(tmp_path):

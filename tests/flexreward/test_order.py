@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexreward.order import combine, flip, orders, restore, show, unflip
+from flexreward.order import combine, drawn, flip, orders, restore, show, unflip
 from flexreward.templates import load_template
 from flexreward.types import JudgeRequest, OrderOutcome, Outcome, Reason, Reply, Scale, Unscored, Verdict
 
@@ -128,3 +128,16 @@ def test_a_single_order_keeps_its_reply():
 def test_the_order_of_the_orders_does_not_matter():
     outcomes = [seen((0, 1, 2), verdict(8.1, 3.3, 5)), seen((2, 1, 0), verdict(1.7, 9.9, 2.3))]
     assert len({combine(each, scale=TEN) for each in permutations(outcomes)}) == 1
+
+
+@given(st.integers(1, 8), st.text(max_size=8), st.integers(0, 5))
+def test_a_drawn_order_shows_everything_and_is_the_same_for_the_same_row_and_seed(count, name, seed):
+    order = drawn(count, id=name, seed=seed)
+    assert sorted(order) == list(range(count))
+    assert order == drawn(count, id=name, seed=seed)
+
+
+def test_drawn_orders_put_either_completion_first_and_change_with_the_seed():
+    first = [[drawn(2, id=f"row-{i}", seed=seed)[0] for i in range(1_000)] for seed in (0, 1)]
+    assert all(450 < sum(places) < 550 for places in first)
+    assert 400 < sum(a != b for a, b in zip(*first, strict=True)) < 600

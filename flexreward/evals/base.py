@@ -102,3 +102,5 @@ class Benchmark:
     read: Callable[[str, int], Scores | None] | None = None
     """The publisher's own reader, for replies that it published: text and number of completions to scores in the order
     shown. ``None`` takes the template's."""
+    key: str = "id"
+    """How a row's id is made of the publisher's fields: what a file of replies calls it."""

@@ -68,6 +68,8 @@ class JudgeRecipe(BaseModel):
     """Requests at work at once."""
     deadline_s: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
     """Longest time for one request, in seconds; what is not there by then is unscored."""
+    calibrator: str | None = None
+    """A file that ``flexreward eval --calibrate`` wrote for this judge: rewards are probabilities then."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Further keyword arguments for an engine of your own."""
 
@@ -81,7 +83,7 @@ class JudgeRecipe(BaseModel):
 
 
 def load_recipe(path: str | Path) -> JudgeRecipe:
-    """The judge that a YAML file describes, its model's folder resolved. Nothing that it names is imported.
+    """The judge that a YAML file describes, the files that it names resolved. Nothing that it names is imported.
 
     Raises:
         RecipeError: One line with the file and the field.
@@ -90,7 +92,10 @@ def load_recipe(path: str | Path) -> JudgeRecipe:
     fields = _read_yaml(path)
     recipe = parse_recipe(fields, str(path))
     folder = path.parent / recipe.model
-    return recipe.model_copy(update={"model": str(folder)}) if folder.is_dir() else recipe
+    found = {"model": str(folder)} if folder.is_dir() else {}
+    if recipe.calibrator and (path.parent / recipe.calibrator).is_file():
+        found["calibrator"] = str(path.parent / recipe.calibrator)
+    return recipe.model_copy(update=found)
 
 
 def parse_recipe(fields: Mapping[str, Any], where: str) -> JudgeRecipe:
@@ -176,8 +181,10 @@ def open_judge(
         template: Instead of the recipe's; ``pair`` where neither names one.
         engine: One that ``open_engine`` made of this recipe, so that several templates share a model.
     """
+    from flexreward.calibrator import load_calibrator, refuse_other
     from flexreward.engines.base import Sampling
     from flexreward.engines.waiting import WaitingEngine
+    from flexreward.files.outcomes import header_of
     from flexreward.judge import Judge
     from flexreward.templates import load_template
 
@@ -188,8 +195,9 @@ def open_judge(
     sampling = Sampling(
         temperature=recipe.temperature, top_p=recipe.top_p, max_tokens=recipe.max_tokens, seed=recipe.seed
     )
+    calibrator = load_calibrator(Path(recipe.calibrator)) if recipe.calibrator else None
     engine = engine or open_engine(recipe)
-    return Judge(
+    judge = Judge(
         WaitingEngine(engine, recipe.waits) if recipe.waits else engine,
         shown,
         sampling=sampling,
@@ -199,7 +207,11 @@ def open_judge(
         prefill=recipe.prefill,
         ledger=ledger,
         deadline_s=recipe.deadline_s,
+        calibrator=calibrator,
     )
+    if calibrator is not None:
+        refuse_other(calibrator, header_of(judge), where=f"calibrator {recipe.calibrator}")
+    return judge
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

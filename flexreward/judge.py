@@ -20,6 +20,7 @@ from flexreward.votes import AGGREGATES
 from flexreward.votes import aggregate as count_votes
 
 if TYPE_CHECKING:
+    from flexreward.calibrator import Calibrator
     from flexreward.templates import Template
 
 NEVER_CAME = Reply(text="", finish_reason="error")
@@ -38,6 +39,7 @@ class Judge:
         ledger: Where replies are found again; without one only what is in flight is shared.
         deadline_s: Longest time for one request, all its orders and votes; what is not there by then is unscored.
         namespace: Replies are found again only under the one they were bought under.
+        calibrator: Turns scores into rewards that are probabilities; the scores and the fingerprint stay as they are.
 
     Raises:
         RecipeError: The engine lacks something that this judge needs.
@@ -57,6 +59,7 @@ class Judge:
         ledger: Ledger | None = None,
         deadline_s: float | None = None,
         namespace: str = "",
+        calibrator: Calibrator | None = None,
     ) -> None:
         if votes < 1:
             raise RecipeError(f"votes: {votes} is too few, expected 1 or more")
@@ -75,6 +78,7 @@ class Judge:
         self.order_seed = order_seed
         self.prefill = prefill
         self.deadline_s = deadline_s
+        self.calibrator = calibrator
         self._buyer = Buyer(engine, self.sampling, ledger or Ledger(None), namespace=namespace)
         self.fingerprint = judge_fingerprint(
             self._buyer.source,
@@ -105,6 +109,7 @@ class Judge:
             outcome=combine(outcomes, scale=self.template.scale),
             orders=outcomes,
             judge=self.fingerprint,
+            calibrator=self.calibrator,
             cached=all(one.kept for one in seen),
             seconds=perf_counter() - start,
         )

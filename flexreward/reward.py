@@ -13,11 +13,17 @@ from flexreward.types import Judgment, Outcome, Unscored
 
 
 def reward(outcome: Outcome | Judgment, index: int = 0) -> float | None:
-    """Where the score of completion ``index`` lies on the template's scale, from 0.0 (low) to 1.0 (high)."""
+    """Where the score of completion ``index`` lies on the template's scale, from 0.0 (low) to 1.0 (high).
+
+    For a judgment of a calibrated judge, a probability: see ``flexreward.calibrator``.
+    """
+    calibrator = None
     if isinstance(outcome, Judgment):
-        outcome = outcome.outcome
+        outcome, calibrator = outcome.outcome, outcome.calibrator
     if isinstance(outcome, Unscored):
         return None
+    if calibrator is not None:
+        return calibrator.rewards(outcome.scores)[index]
     return outcome.scale.fraction(outcome.scores[index])
 
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
+
+if TYPE_CHECKING:
+    from flexreward.calibrator import Calibrator
 
 
 class Reason(StrEnum):
@@ -186,6 +189,8 @@ class Judgment:
     orders: tuple[OrderOutcome, ...]
     judge: str
     """Fingerprint of the judge: weights, template, sampling, votes, engine."""
+    calibrator: Calibrator | None = None
+    """The judge's, if it has one: rewards are probabilities then, while scores stay as they are."""
     cached: bool = False
     """Whether every reply came from the store. No part of the outcome's bytes."""
     seconds: float = 0.0

@@ -23,8 +23,8 @@ END, WAIT = "</think>", "Wait"
 class WaitingEngine:
     """An engine whose every thought goes on ``waits`` times. Its identity says so, and with it the fingerprint.
 
-    All rounds of a reply share one ``max_tokens``: a longer thought leaves less for the answer. Of the tokens read, those
-    of the first round are counted; ``Wait`` is not.
+    All rounds of a reply share one ``max_tokens``: a longer thought leaves less for the answer. Of the tokens read,
+    those of the first round are counted; ``Wait`` is not.
 
     Raises:
         RecipeError: ``waits`` is below 0, or the engine cannot go on with a started turn.

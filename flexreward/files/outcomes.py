@@ -12,16 +12,17 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from flexreward import __version__
 from flexreward.errors import OutputError
 from flexreward.fingerprint import digest, sampling_fields
+from flexreward.reward import rewards
 from flexreward.types import JudgeRequest, Judgment, OrderOutcome, Outcome, Unscored, Verdict
 
 if TYPE_CHECKING:
     from flexreward.judge import Judge
 
 FIELDS = (
-    *("id", "request", "template", "status", "reason", "detail", "scores", "preferred", "tie"),
+    *("id", "request", "template", "status", "reason", "detail", "scores", "rewards", "preferred", "tie"),
     *("orders", "judge", "tokens"),
 )
-"""What a line holds before the columns that are carried through."""
+"""What a line holds before the columns that are carried through; ``rewards`` only where the judge is calibrated."""
 
 
 class Item(NamedTuple):
@@ -44,6 +45,7 @@ def header_of(judge: Judge) -> dict[str, Any]:
             "both_orders": judge.both_orders,
             **({} if judge.order_seed is None else {"order_seed": judge.order_seed}),
             "prefill": judge.prefill,
+            **({} if judge.calibrator is None else {"calibrator": judge.calibrator.digest}),
         },
         "template": {"id": template.id, "digest": template.digest, "scale": [template.scale.low, template.scale.high]},
     }
@@ -66,6 +68,7 @@ def outcome_row(judgment: Judgment, item: Item) -> dict[str, Any]:
         "reason": _reason(outcome),
         "detail": outcome.detail if isinstance(outcome, Unscored) else "",
         "scores": _scores(outcome),
+        **({} if judgment.calibrator is None else {"rewards": list(rewards(judgment))}),
         "preferred": verdict.preferred if verdict else None,
         "tie": verdict.tie if verdict else False,
         "orders": [_order_row(order) for order in judgment.orders],

@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 HERE = "flexreward.evals.benchmarks."
 
 BENCHMARKS: dict[str, str] = {
+    "auto-j": HERE + "autoj:AUTOJ",
+    "judgebench": HERE + "judgebench:JUDGEBENCH",
+    "judgebench-claude": HERE + "judgebench:JUDGEBENCH_CLAUDE",
+    "judgelm": HERE + "judgelm:JUDGELM",
+    "llmbar": HERE + "llmbar:LLMBAR",
+    "llmbar-processed": HERE + "llmbar:LLMBAR_PROCESSED",
     "pandalm": HERE + "pandalm:PANDALM",
 }
 """Name to ``module:ATTRIBUTE``, by the alphabet, a line each."""

@@ -102,5 +102,7 @@ class Benchmark:
     read: Callable[[str, int], Scores | None] | None = None
     """The publisher's own reader, for replies that it published: text and number of completions to scores in the order
     shown. ``None`` takes the template's."""
+    read_scale: tuple[float, float] = (0.0, 1.0)
+    """What the scores of ``read`` lie between."""
     key: str = "id"
     """How a row's id is made of the publisher's fields: what a file of replies calls it."""

@@ -51,7 +51,7 @@ class Table:
     @cached_property
     def count_N(self) -> Ints:
         """Completions of each row."""
-        return (~np.isnan(self.human_NC)).sum(axis=1)
+        return (~np.isnan(self.human_NC)).sum(axis=1).astype(np.int64)  # type: ignore[no-any-return]
 
     @cached_property
     def scored_N(self) -> Bools:
@@ -67,7 +67,7 @@ class Table:
         places = np.flatnonzero(keep_N)
 
         def of(values: Sequence[Any]) -> tuple[Any, ...]:
-            return tuple(values[i] for i in places)
+            return tuple(values[i] for i in places.tolist())
 
         return Table(
             ids=of(self.ids),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 
-from flexreward.cli.options import JobOptions
+from flexreward.cli.options import JobOptions, JudgeOptions
 from flexreward.config import JudgeRecipe, open_judge, parse_recipe, resolve_judge
 from flexreward.errors import RecipeError, SampleError
 from flexreward.files.columns import parse_map
@@ -52,7 +52,7 @@ def first_of(samples: Iterator[Sample]) -> Sample:
     raise SampleError("--shard and --limit leave no row")
 
 
-def recipe_of(job: JobOptions, **more: Any) -> JudgeRecipe:
+def recipe_of(job: JudgeOptions, **more: Any) -> JudgeRecipe:
     """The judge's recipe with what the flags change."""
     recipe = resolve_judge(job.judge)
     flags = {"votes": job.votes, "waits": job.waits, "temperature": job.temperature, "seed": job.seed, **more}
@@ -68,7 +68,7 @@ class Opened:
     recipe: JudgeRecipe
 
 
-def open_for(job: JobOptions, recipe: JudgeRecipe, template: str) -> Opened:
+def open_for(job: JudgeOptions, recipe: JudgeRecipe, template: str) -> Opened:
     """The judge with its model loaded, and the store that the options name behind it."""
     from flexreward.ledger import Ledger
     from flexreward.ledger.store import Store
@@ -93,10 +93,14 @@ class Done:
     seconds: float
 
 
-def judge_into(job: JobOptions, opened: Opened, items: Items, out: Path) -> Done:
-    """Judge what ``out`` does not hold yet; on an interrupt say how to go on."""
+def judge_into(job: JudgeOptions, opened: Opened, items: Items, out: Path, *, total: int | None = None) -> Done:
+    """Judge what ``out`` does not hold yet; on an interrupt say how to go on.
+
+    Args:
+        total: How many items there are, where that is known.
+    """
     began = time.monotonic()
-    with meter(_count(job, items), out.name) as progress:
+    with meter(_count(job, items) if total is None else total, out.name) as progress:
 
         async def run() -> None:
             try:
@@ -125,7 +129,7 @@ def judge_into(job: JobOptions, opened: Opened, items: Items, out: Path) -> Done
     )
 
 
-def print_estimate(job: JobOptions, opened: Opened, items: Items) -> None:
+def print_estimate(job: JudgeOptions, opened: Opened, items: Items) -> None:
     """Judge a few items for real and say what all of them will take."""
     drawn = draw(items())
     began = time.monotonic()
@@ -141,7 +145,7 @@ def print_estimate(job: JobOptions, opened: Opened, items: Items) -> None:
     print(json.dumps({"estimate": found.as_json()}) if job.as_json else found.line())
 
 
-def finish(job: JobOptions, done: Done, fields: dict[str, Any], lines: list[str]) -> NoReturn:
+def finish(job: JudgeOptions, done: Done, fields: dict[str, Any], lines: list[str]) -> NoReturn:
     """Print what came out, and exit 0, or 1 above ``--max-unscored``."""
     counts = done.counts
     stream = sys.stderr if job.as_json else sys.stdout
@@ -171,9 +175,9 @@ def headline(done: Done, out: Path) -> str:
     return f"{judged}, {counts.num_scored} scored, {counts.num_ties} tied, {parse_rate} read: {out}"
 
 
-def _count(job: JobOptions, items: Items) -> int | None:
+def _count(job: JudgeOptions, items: Items) -> int | None:
     """How many there are; a pass over a local file is cheap beside the judging."""
-    if not is_local(job.samples):
+    if isinstance(job, JobOptions) and not is_local(job.samples):
         return job.limit
     try:
         return sum(1 for _ in items())

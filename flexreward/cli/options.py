@@ -15,17 +15,9 @@ SAMPLES, JUDGE, ROWS, RUN = "Samples", "Judge", "Which rows", "Run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class JobOptions:
-    """What to judge, by which judge, and how."""
+class JudgeOptions:
+    """By which judge, and how."""
 
-    samples: Annotated[
-        str,
-        typer.Argument(
-            metavar="SAMPLES",
-            help="A JSONL, JSON or Parquet file, a folder saved by `datasets`, or a hub id NAME:SPLIT.",
-            show_default=False,
-        ),
-    ]
     judge: Annotated[
         str | None,
         typer.Option(
@@ -58,27 +50,9 @@ class JobOptions:
     seed: Annotated[
         int | None, typer.Option("--seed", rich_help_panel=JUDGE, help="Of the replies, and of what is drawn.")
     ] = None
-    map: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--map",
-            metavar="FIELD=COLUMN",
-            rich_help_panel=ROWS,
-            help="prompt=question, completions=answer1,answer2, prompt='{instruction} {input}'; FIELD= leaves it out.",
-        ),
-    ] = None
     limit: Annotated[
         int | None, typer.Option("--limit", metavar="N", min=1, rich_help_panel=ROWS, help="Only the first N rows.")
     ] = None
-    shard: Annotated[
-        str | None, typer.Option("--shard", metavar="I/N", rich_help_panel=ROWS, help="Share I of N, counted from 1.")
-    ] = None
-    refuse_empty: Annotated[
-        bool, typer.Option("--refuse-empty", rich_help_panel=ROWS, help="Stop at an empty completion.")
-    ] = False
-    max_row_mib: Annotated[
-        float, typer.Option("--max-row-mib", rich_help_panel=ROWS, help="Longest row that is read, in MiB.")
-    ] = 16
     overwrite: Annotated[
         bool, typer.Option("--overwrite", rich_help_panel=RUN, help="Begin anew instead of going on with --out.")
     ] = False
@@ -105,29 +79,62 @@ class JobOptions:
     ] = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobOptions(JudgeOptions):
+    """What to judge, by which judge, and how."""
+
+    samples: Annotated[
+        str,
+        typer.Argument(
+            metavar="SAMPLES",
+            help="A JSONL, JSON or Parquet file, a folder saved by `datasets`, or a hub id NAME:SPLIT.",
+            show_default=False,
+        ),
+    ]
+    map: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            metavar="FIELD=COLUMN",
+            rich_help_panel=ROWS,
+            help="prompt=question, completions=answer1,answer2, prompt='{instruction} {input}'; FIELD= leaves it out.",
+        ),
+    ] = None
+    shard: Annotated[
+        str | None, typer.Option("--shard", metavar="I/N", rich_help_panel=ROWS, help="Share I of N, counted from 1.")
+    ] = None
+    refuse_empty: Annotated[
+        bool, typer.Option("--refuse-empty", rich_help_panel=ROWS, help="Stop at an empty completion.")
+    ] = False
+    max_row_mib: Annotated[
+        float, typer.Option("--max-row-mib", rich_help_panel=ROWS, help="Longest row that is read, in MiB.")
+    ] = 16
+
+
 def takes_job(command: Callable[..., None]) -> Callable[..., None]:
-    """Give ``command(job, ...)`` the options of ``JobOptions`` in place of its first parameter."""
-    shared = get_type_hints(JobOptions, include_extras=True)
+    """Give ``command(job, ...)`` the options of its first parameter's class in place of that parameter."""
     own = get_type_hints(command, include_extras=True)
-    defaults = {field.name: field.default for field in fields(JobOptions)}
     signature = inspect.signature(command)
+    options: type[JudgeOptions] = own[next(iter(signature.parameters))]
+    shared = get_type_hints(options, include_extras=True)
+    defaults = {field.name: field.default for field in fields(options)}
     parameters = [
-        inspect.Parameter(
-            name, inspect.Parameter.KEYWORD_ONLY, annotation=shared[name], default=_default(defaults[name])
-        )
-        for name in shared
-    ] + [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, annotation=shared[name], default=_default(default))
+        for name, default in defaults.items()
+    ]
+    others = [
         parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY, annotation=own[name])
         for name, parameter in list(signature.parameters.items())[1:]
     ]
 
     @functools.wraps(command)
     def wrapped(**values: Any) -> None:
-        job = JobOptions(**{name: values.pop(name) for name in shared})
+        job = options(**{name: values.pop(name) for name in defaults})
         command(job, **values)
 
     # SAMPLES, then the command's own options, then the shared ones.
-    parameters = [parameters[0], *parameters[len(shared) :], *parameters[1 : len(shared)]]
+    needed = [parameter for parameter in parameters if parameter.default is inspect.Parameter.empty]
+    parameters = [*needed, *others, *(parameter for parameter in parameters if parameter not in needed)]
     wrapped.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     wrapped.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
     return wrapped

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from flexreward.evals.base import Task
+from flexreward.evals.recount import choices, outcomes, read, sides, spearman
 from flexreward.evals.scaling import FEWEST, nearness
 from flexreward.evals.table import Bools, Floats, Table
-from flexreward.evals.recount import choices, outcomes, read, sides, spearman
 from flexreward.types import Scale
 
 COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)

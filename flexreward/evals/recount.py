@@ -26,7 +26,7 @@ def outcomes(votes_NOKC: Floats, asked_NO: Bools, aggregate: str) -> Floats:
         sizes_NOK = sides(votes_NOKC)
         winning_NOK = (sizes_NOK > 0) & (sizes_NOK == sizes_NOK.max(axis=2, keepdims=True))
         votes_NOKC = np.where(winning_NOK[..., None], votes_NOKC, np.nan)
-    there_NOC = ~np.isnan(votes_NOKC).all(axis=2)
+    there_NOC = np.asarray(~np.isnan(votes_NOKC).all(axis=2))
     filled_NOKC = np.where(there_NOC[:, :, None], votes_NOKC, 0)  # no mean of nothing
     scores_NOC = (np.nanmedian if aggregate == "median" else np.nanmean)(filled_NOKC, axis=2)
     if choosing:

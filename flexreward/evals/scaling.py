@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from flexreward.evals.base import Task
-from flexreward.evals.table import Floats, Table
 from flexreward.evals.recount import figure, outcomes, right, spearman
+from flexreward.evals.table import Floats, Table
 
 MOST_VOTES = 15
 MOST_CHOICES = 64

@@ -23,7 +23,10 @@ BENCHMARKS: dict[str, str] = {
     "judgelm": HERE + "judgelm:JUDGELM",
     "llmbar": HERE + "llmbar:LLMBAR",
     "llmbar-processed": HERE + "llmbar:LLMBAR_PROCESSED",
+    "mt-bench": HERE + "mt_bench:MT_BENCH",
     "pandalm": HERE + "pandalm:PANDALM",
+    "rewardbench2": HERE + "rewardbench2:REWARDBENCH2",
+    "rm-bench": HERE + "rm_bench:RM_BENCH",
 }
 """Name to ``module:ATTRIBUTE``, by the alphabet, a line each."""
 

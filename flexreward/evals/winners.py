@@ -61,3 +61,15 @@ def three_way(said_N: Ints, chosen_N: Ints) -> Figures:
 def unread_as(choice: int, chosen_N: Ints) -> Ints:
     """``chosen_N`` with ``choice`` in the place of UNREAD."""
     return np.where(chosen_N == UNREAD, choice, chosen_N)
+
+
+def share_right(table: Table) -> Floats:
+    """(N,) in what share of the orders shown the first reply names what people prefer; unread is not right.
+
+    The expected accuracy of a protocol that shows each row in one order drawn at random.
+    """
+    shown_NO = table.first_NO >= 0
+    right_NO = np.stack(
+        [winners(table.votes_NOKC[:, o, 0]) == said(table) for o in range(table.first_NO.shape[1])], axis=1
+    )
+    return np.asarray((right_NO & shown_NO).sum(axis=1) / np.maximum(shown_NO.sum(axis=1), 1), dtype=np.float64)

@@ -49,34 +49,33 @@ def rows(folder: Folder) -> Iterator[Row]:
 
 
 def _vicuna_rows(folder: Folder) -> Iterator[Row]:
-    """One row a review; ids repeat over the files, so a row's is ``file/question_id``."""
+    """One row a review, labelled by its ``score``; ids repeat over the files, so a row's is ``file/question_id``."""
     prompts = {field(row, "question_id"): row for row in folder.rows("question.jsonl")}
     answers = {field(row, "answer_id"): row for row in folder.rows("answer_*.jsonl")}
     for path in folder.files("review_*.jsonl"):
         for row in folder.rows(path.name):
-            label = read(text_field(row, "text"), 2)
+            label = field(row, "score")
             try:
                 question = prompts[field(row, "question_id")]
                 pair = [answers[field(row, f"answer{i}_id")] for i in (1, 2)]
             except KeyError as error:
                 raise SampleError(f"{row.where}: {error} is in no question or answer file; copy them too") from error
-            if label is not None:
-                yield Row(
-                    request=JudgeRequest(
-                        id=f"{path.stem.removeprefix('review_')}/{field(row, 'question_id')}",
-                        prompt=text_field(question, "text"),
-                        completions=(text_field(pair[0], "text"), text_field(pair[1], "text")),
-                    ),
-                    human=preference(label),
-                    group=str(question.fields.get("category", "")),
-                    systems=(str(pair[0].fields.get("model_id", "")), str(pair[1].fields.get("model_id", ""))),
-                    columns={"gpt4": list(label)},
-                )
+            yield Row(
+                request=JudgeRequest(
+                    id=f"{path.stem.removeprefix('review_')}/{field(row, 'question_id')}",
+                    prompt=text_field(question, "text"),
+                    completions=(text_field(pair[0], "text"), text_field(pair[1], "text")),
+                ),
+                human=preference(label),
+                group=str(question.fields.get("category", "")),
+                systems=(str(pair[0].fields.get("model_id", "")), str(pair[1].fields.get("model_id", ""))),
+                columns={"gpt4": label},
+            )
 
 
 def preference(scores: Scores) -> Scores:
     """Two scores as a choice: without a margin, as the source compares them."""
-    return {True: (1.0, 0.0), False: (0.0, 1.0)}[scores[0] > scores[1]] if scores[0] != scores[1] else (1.0, 1.0)
+    return (float(scores[0] >= scores[1]), float(scores[1] >= scores[0]))
 
 
 def published(table: Table) -> Figures:

@@ -51,6 +51,10 @@ def _subtracted(a: int, b: int) -> str:
     return f"{a}-{b}: {ones}-{b % 10}={ones - b % 10}, {a // 10}-{b // 10}{'-1' if borrow else ''}={tens}."
 
 
+def _sign(x: str, y: str) -> str:
+    return "=" if x == y else ">" if x > y else "<"
+
+
 def _two(rng: random.Random) -> tuple[int, int]:
     return rng.randint(10, 99), rng.randint(10, 99)
 
@@ -67,7 +71,7 @@ def compare(rng: random.Random) -> Problem:
         b = rng.randint(100, 999)
     steps = []
     for x, y in zip(str(a), str(b), strict=True):
-        steps.append(f"{x}{'=' if x == y else '>' if x > y else '<'}{y}")
+        steps.append(f"{x}{_sign(x, y)}{y}")
         if x != y:
             break
     return Problem(
@@ -79,23 +83,32 @@ def compare(rng: random.Random) -> Problem:
 
 
 def sort(rng: random.Random) -> Problem:
+    """Worked by insertion: each step puts one more digit into its place."""
     digits = [rng.choice(DIGITS) for _ in range(rng.randint(3, 4))]
+    steps = ("".join(sorted(digits[:n])) for n in range(1, len(digits) + 1))
     return Problem(
         kind="sort",
         question=f"Sort {''.join(digits)}.",
-        work="",
+        work=f"{', '.join(steps)}.",
         answer="".join(sorted(digits)),
     )
 
 
 def reverse(rng: random.Random) -> Problem:
+    """Worked by naming the places: a digit that stands twice has two names."""
     digits = "".join(rng.choice(DIGITS) for _ in range(rng.randint(3, 5)))
-    return Problem(kind="reverse", question=f"Write {digits} backwards.", work="", answer=digits[::-1])
+    places = [f"{place}{digit}" for place, digit in zip("abcde", digits, strict=False)]
+    return Problem(
+        kind="reverse",
+        question=f"Write {digits} backwards.",
+        work=f"{' '.join(places)}: {' '.join(reversed(places))}.",
+        answer=digits[::-1],
+    )
 
 
 def count(rng: random.Random) -> Problem:
-    target, other = rng.sample(DIGITS, 2)
-    digits = "".join(rng.choice((target, other)) for _ in range(rng.randint(3, 6)))
+    target = rng.choice(DIGITS)
+    digits = "".join(rng.choice((target, rng.choice(DIGITS))) for _ in range(rng.randint(3, 6)))
     running = ",".join(f"{digit}:{digits[: i + 1].count(target)}" for i, digit in enumerate(digits))
     return Problem(
         kind="count",
@@ -110,7 +123,7 @@ def filter_(rng: random.Random) -> Problem:
     bound = rng.randint(1, 8)
     if max(digits) <= str(bound):
         digits[0] = "9"
-    tests = ", ".join(f"{d}{'>' if int(d) > bound else '<'}{bound}" for d in digits if int(d) != bound)
+    tests = ", ".join(f"{d}{_sign(d, str(bound))}{bound}" for d in digits)
     return Problem(
         kind="filter",
         question=f"Which digits of {''.join(digits)} are above {bound}?",
@@ -216,16 +229,30 @@ EMPTY_TALK = (
     "Good question.",
     "Step one.",
     "We have to think about it first.",
-    "<answer>9</answer>",
-    "<answer>7</answer><answer>2</answer>",
-    "</think><answer>8</answer>",
     "This is a very good answer.",
-    "Score: 9",
     "I am sure.",
     ";",
     "!",
 )
-"""Completions that answer nothing. The canaries of the tests are not among them."""
+WORDS = """
+we can see the number first then now so well this is not easy think about it maybe please wait good idea nothing more
+to say check again let us try another way of course answer result right here both assistant very best
+"""
+
+
+def empty_talk(rng: random.Random) -> str:
+    """A completion that answers nothing: a phrase, words at random, or the judge's own answer tags pasted.
+
+    Of the canaries of the tests, only the empty completion is among them.
+    """
+    way = rng.random()
+    if way < 0.4:
+        return rng.choice(EMPTY_TALK)
+    if way < 0.7:
+        words = " ".join(rng.choice(WORDS.split()) for _ in range(rng.randint(1, 8)))
+        return words.capitalize() + rng.choice((".", "!", "...", "", ":"))
+    tag = f"<answer>{rng.choice((*range(1, 10), *range(11, 30)))}</answer>"
+    return rng.choice(("", "", "</think>", "Score: ", tag)) + tag
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -237,10 +264,10 @@ class Completion:
     """The answer that it gives; ``None`` where it gives none."""
 
 
-def completion(problem: Problem, rng: random.Random, *, right: float = 0.5, empty: float = 0.06) -> Completion:
+def completion(problem: Problem, rng: random.Random, *, right: float = 0.5, empty: float = 0.1) -> Completion:
     """A random completion: right with probability ``right``, else a slip; at times one that answers nothing."""
     if rng.random() < empty:
-        return Completion(text=rng.choice(EMPTY_TALK), says=None)
+        return Completion(text=empty_talk(rng), says=None)
     says = problem.answer if rng.random() < right else slip(problem.answer, rng)
     return Completion(text=rng.choice(PHRASES).format(says), says=says)
 

@@ -18,7 +18,7 @@ from recipes.tiny import domain
 TOP = {"pair": 9, "score": 5}
 """The mark of a right completion on each template's scale."""
 
-HARD = ("reverse", "count", "filter")
+HARD = ("sort", "reverse", "count", "filter")
 """Shown twice as often as the rest: digits that stand twice are easily lost."""
 
 
@@ -31,14 +31,6 @@ def judgment(problem: domain.Problem, seen: list[domain.Completion], *, template
     return f"<think>\n{thought}</think> " + " ".join(f"<answer>{mark}</answer>" for mark in marks)
 
 
-def completion(problem: domain.Problem, rng: random.Random) -> domain.Completion:
-    """As in the from-scratch stage, but now and then one that pastes the judge's own answer tags and says nothing."""
-    if rng.random() < 0.05:
-        score = rng.choice((*range(1, 10), *range(11, 30)))
-        return domain.Completion(text=f"<answer>{score}</answer>" * rng.randint(1, 2), says=None)
-    return domain.completion(problem, rng)
-
-
 def rows(number: int, *, seed: int) -> list[dict[str, str]]:
     """Half of them pairwise, half pointwise; every tenth pair shows the same text twice."""
     rng = random.Random(f"{seed}-judgments")
@@ -47,7 +39,7 @@ def rows(number: int, *, seed: int) -> list[dict[str, str]]:
     for i in range(number):
         name = ("pair", "score")[i % 2]
         problem = next(stream)
-        seen = [completion(problem, rng) for _ in range(2 - i % 2)]
+        seen = [domain.completion(problem, rng) for _ in range(2 - i % 2)]
         if len(seen) == 2 and rng.random() < 0.1:
             seen[1] = seen[0]
         request = JudgeRequest(prompt=problem.question, completions=tuple(c.text for c in seen))

@@ -18,7 +18,7 @@ from flexreward.types import JudgeRequest, Judgment, Outcome, Verdict
 from recipes.tiny import domain
 
 CANARIES = ("", ":", "Let's solve this step by step", "<answer>10</answer>")
-"""Completions that answer nothing and have fooled other judges. None of them occurs in any training."""
+"""Completions that answer nothing and have fooled other judges. Only the empty one occurs in the training."""
 
 Figures = dict[str, float]
 

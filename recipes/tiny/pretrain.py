@@ -44,11 +44,13 @@ def check(rng: random.Random, problem: domain.Problem) -> Doc:
 
 
 def hold(rng: random.Random, problem: domain.Problem) -> Doc:
-    """Hold one completion against a result, digit by digit, and nothing else."""
-    stated = problem.answer if rng.random() < 0.5 else domain.slip(problem.answer, rng)
+    """Hold one completion against a result, digit by digit, and nothing else; often one whose digits stand twice."""
+    few = rng.sample(domain.DIGITS, rng.randint(2, 5))
+    stated = problem.answer if rng.random() < 0.4 else "".join(rng.choice(few) for _ in range(rng.randint(1, 5)))
     seen = domain.completion(domain.Problem(kind="", question="", work="", answer=stated), rng)
     number = rng.choice((None, 1, 2))
-    return f"Completion {number or 1}: {seen.text}\nThe result is {stated}.\n", domain.remark(number, seen.says, stated)
+    head = f"Completion{'' if number is None else f' {number}'}: {seen.text}\nThe result is {stated}.\n"
+    return head, domain.remark(number, seen.says, stated)
 
 
 def _review(rng: random.Random, problem: domain.Problem, stated: str, *, given: int, most: int) -> Doc:
@@ -104,19 +106,19 @@ class Plan:
 PLANS = {
     "judge": Plan(
         lessons=(
-            Lesson(make=solve, batch=144, length=56, share=(0.45, 0.2)),
-            Lesson(make=hold, batch=144, length=56, share=(0.45, 0.1)),
-            Lesson(make=review, batch=48, length=160, share=(0.05, 0.5)),
+            Lesson(make=solve, batch=128, length=64, share=(0.45, 0.2)),
+            Lesson(make=hold, batch=112, length=72, share=(0.45, 0.1)),
+            Lesson(make=review, batch=40, length=192, share=(0.05, 0.5)),
             Lesson(make=check, batch=48, length=160, share=(0.05, 0.2)),
         ),
-        steps=4000,
+        steps=5000,
         hidden=192,
         layers=4,
         heads=4,
     ),
     "policy": Plan(
         lessons=(Lesson(make=reply, batch=128, length=48, share=(1.0, 1.0)),),
-        steps=850,
+        steps=600,
         hidden=128,
         layers=3,
         heads=4,
@@ -199,7 +201,7 @@ def train(name: str, out: Path, *, seed: int, steps: int | None, compiled: bool,
             group["lr"] = max(rate, plan.learning_rate * 0.02)
         shares = [lesson.share[0] + (lesson.share[1] - lesson.share[0]) * progress for lesson in plan.lessons]
         lesson = rng.choices(plan.lessons, shares)[0]
-        ids, labels = batch(lesson, rng, tok, arithmetic=0.5)
+        ids, labels = batch(lesson, rng, tok, arithmetic=0.5 - 0.2 * progress)
         with torch.autocast("cpu", torch.bfloat16):
             logits = forward(input_ids=ids).logits
         loss = cross_entropy(logits[:, :-1].flatten(0, 1).float(), labels[:, 1:].flatten())

@@ -34,7 +34,7 @@ def _corpus() -> list[str]:
     ]
     rng = random.Random("corpus")
     stream = domain.problems(rng, held_out=False)
-    spoken = ["system\nuser\nassistant\n", "Question: Completion Marks:", *domain.EMPTY_TALK]
+    spoken = ["system\nuser\nassistant\n", "Question: Completion Marks:", *(domain.empty_talk(rng) for _ in range(100))]
     for problem in (next(stream) for _ in range(400)):
         seen = domain.completion(problem, rng)
         spoken += [problem.question, seen.text, domain.result(problem)]

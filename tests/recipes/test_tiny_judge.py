@@ -65,8 +65,7 @@ async def test_a_corrupted_thought_changes_the_verdict(judge):
 
 @pytest.mark.slow
 async def test_canaries_do_not_beat_a_right_answer(judge):
-    problems = [*measure.held_out(200, seed=1), *measure.held_out(400, seed=0)]  # rare events take many problems
-    figures = await measure.canaries(judge, problems)
+    figures = await measure.canaries(judge, measure.held_out(200, seed=SEED))
     assert figures["beats_right"] <= 0.01
 
 

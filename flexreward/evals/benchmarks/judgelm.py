@@ -127,7 +127,7 @@ JUDGELM = Benchmark(
         remedy=f"copy {ASKED} and {JUDGED} of https://huggingface.co/datasets/BAAI/JudgeLM-100K there",
     ),
     rows=rows,
-    drawn=Drawn(temperature=0.6, top_p=0.95),
+    drawn=Drawn(orders="both", temperature=0.6, top_p=0.95),
     published=published,
     quirks=(
         "the label is GPT-4's, not people's; rows whose label cannot be read are left out",

@@ -112,7 +112,7 @@ def test_llmbar_reads_githubs_folders(tmp_path):
         "Adversarial/GPTOut",
         "Adversarial/Manual",
     ):
-        write(tmp_path / "Dataset" / "LLMBar" / name / "dataset.json", [row, row | {"label": 2}])
+        write(tmp_path / "Dataset" / "LLMBar" / subset / "dataset.json", [row, row | {"label": 2}])
     rows = load("llmbar", tmp_path)
     assert len(rows) == 10
     assert (rows[1].request.id, rows[1].human, rows[9].group) == ("Natural/1", (0.0, 1.0), "Adversarial/Manual")

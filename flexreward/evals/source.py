@@ -160,7 +160,7 @@ def refuse_changed(path: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -
     """
     remedy = "take the old data, another --out, or --overwrite"
     if was.get("revision") != now.get("revision"):
-        old, new = (str(one.get("revision") or "a local folder")[:12] for one in (was, now))
+        old, new = ((one.get("revision") or "")[:12] or "a local folder" for one in (was, now))
         raise OutputError(f"{path}: was begun on revision {old}, the data is now {new}; {remedy}")
     old_files, new_files = was.get("files", {}), now.get("files", {})
     for name in sorted({*old_files, *new_files}):
@@ -175,6 +175,7 @@ def _snapshot(source: Source) -> Folder:
     if source.hub is None:
         remedy = source.remedy or "see its publisher's page"
         raise SampleError(f"the data is on no hub; name its folder with --data DIR ({remedy})")
+    import httpx
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 
@@ -191,12 +192,15 @@ def _snapshot(source: Source) -> Folder:
             f"{where}: its licence must be accepted first: click it on {page}, then set HF_TOKEN; or --data DIR"
         ) from error
     except RevisionNotFoundError as error:
-        raise SampleError(
-            f"{where}: the hub has no such revision any more; name a copy of it with --data DIR"
-        ) from error
+        raise SampleError(f"{where}: the hub has no such revision any more; --data DIR takes a copy of it") from error
     except RepositoryNotFoundError as error:
         raise SampleError(f"{where}: not on the hub, or not for you; log in with HF_TOKEN, or --data DIR") from error
-    except (OSError, ValueError, HFValidationError) as error:  # offline, no connection, disk full, time out
+    except (
+        OSError,
+        ValueError,
+        HFValidationError,
+        httpx.HTTPError,
+    ) as error:  # offline, no connection, disk full, time out
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise SampleError(
             f"{where}: cannot be had from the hub ({reason}); connect and unset HF_HUB_OFFLINE, or --data DIR"

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from flexreward.errors import OutputError, SampleError
 from flexreward.evals.base import Source
@@ -175,10 +175,11 @@ def _snapshot(source: Source) -> Folder:
     if source.hub is None:
         remedy = source.remedy or "see its publisher's page"
         raise SampleError(f"the data is on no hub; name its folder with --data DIR ({remedy})")
-    import httpx
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
+    # Which HTTP client the hub uses has changed before, and not all of its failures are OSErrors.
+    client_errors = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
     where = f"{source.hub}@{source.revision[:12]}" if source.revision else source.hub
     page = f"https://huggingface.co/datasets/{source.hub}"
     try:
@@ -195,12 +196,7 @@ def _snapshot(source: Source) -> Folder:
         raise SampleError(f"{where}: the hub has no such revision any more; --data DIR takes a copy of it") from error
     except RepositoryNotFoundError as error:
         raise SampleError(f"{where}: not on the hub, or not for you; log in with HF_TOKEN, or --data DIR") from error
-    except (
-        OSError,
-        ValueError,
-        HFValidationError,
-        httpx.HTTPError,
-    ) as error:  # offline, no connection, disk full, time out
+    except (OSError, ValueError, *client_errors) as error:  # offline, no connection, time out, disk full, a bad name
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise SampleError(
             f"{where}: cannot be had from the hub ({reason}); connect and unset HF_HUB_OFFLINE, or --data DIR"

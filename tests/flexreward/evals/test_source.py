@@ -178,9 +178,9 @@ def test_a_snapshot_takes_the_pinned_revision_and_only_the_files_that_are_named(
 
 
 def hub_errors():
-    import httpx
     from huggingface_hub.errors import (
         GatedRepoError,
+        HfHubHTTPError,
         LocalEntryNotFoundError,
         OfflineModeIsEnabled,
         RepositoryNotFoundError,
@@ -200,7 +200,7 @@ def hub_errors():
         (LocalEntryNotFoundError("no net\nand more"), r"(no net); connect and unset HF_HUB_OFFLINE, or --data DIR"),
         (OfflineModeIsEnabled("offline"), "unset HF_HUB_OFFLINE, or --data DIR"),
         (ConnectionError("unreachable"), "cannot be had from the hub (unreachable)"),
-        (httpx.ReadTimeout(""), "cannot be had from the hub (ReadTimeout)"),
+        (HfHubHTTPError.__bases__[0](""), "cannot be had from the hub (HTTPError)"),
     ]
 
 

@@ -179,7 +179,8 @@ def _snapshot(source: Source) -> Folder:
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
     # Which HTTP client the hub uses has changed before, and not all of its failures are OSErrors.
-    client_errors = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
+    client = cast("tuple[type[Exception], ...]", HfHubHTTPError.__bases__)
+    failures: tuple[type[Exception], ...] = (OSError, ValueError, *client)
     where = f"{source.hub}@{source.revision[:12]}" if source.revision else source.hub
     page = f"https://huggingface.co/datasets/{source.hub}"
     try:
@@ -196,7 +197,7 @@ def _snapshot(source: Source) -> Folder:
         raise SampleError(f"{where}: the hub has no such revision any more; --data DIR takes a copy of it") from error
     except RepositoryNotFoundError as error:
         raise SampleError(f"{where}: not on the hub, or not for you; log in with HF_TOKEN, or --data DIR") from error
-    except (OSError, ValueError, *client_errors) as error:  # offline, no connection, time out, disk full, a bad name
+    except failures as error:  # offline, no connection, time out, disk full, a bad name
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:120]
         raise SampleError(
             f"{where}: cannot be had from the hub ({reason}); connect and unset HF_HUB_OFFLINE, or --data DIR"

@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from flexreward.errors import SampleError
+from flexreward.errors import RecipeError, SampleError
 from flexreward.evals import BENCHMARKS, load_benchmark
 from flexreward.evals.source import open_folder
 from flexreward.types import Message
@@ -219,3 +219,8 @@ def test_the_real_files_hold_as_many_rows_as_published(shared_data, name, folder
 def test_the_names_stand_by_the_alphabet_and_each_loads_what_it_names():
     assert list(BENCHMARKS) == sorted(BENCHMARKS)
     assert all(load_benchmark(name).name == name for name in TEXT)
+
+
+def test_an_unknown_benchmark_names_the_nearest():
+    with pytest.raises(RecipeError, match=r"unknown benchmark 'pandaml', did you mean pandalm"):
+        load_benchmark("pandaml")

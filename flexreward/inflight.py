@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -74,6 +76,49 @@ async def map_in_order(
             yield result  # type: ignore[misc]  # None only beside an error
     finally:
         await _end(workers)
+
+
+async def read_ahead(items: Iterable[T], *, size: int) -> AsyncIterator[T]:
+    """The items, taken in a thread of their own, so that reading and decoding them never holds up the event loop.
+
+    At most ``size`` of them wait to be asked for. What the input raises is raised in its place. Closing the iterator
+    returns when the item that is being read is there.
+    """
+    loop = asyncio.get_running_loop()
+    ready: asyncio.Queue[tuple[T | None, Exception | None]] = asyncio.Queue()
+    room = threading.Semaphore(size)
+    stopped = threading.Event()
+
+    def put(item: T | None, error: Exception | None) -> None:
+        with suppress(RuntimeError):  # the loop has ended, and nobody asks any more
+            loop.call_soon_threadsafe(ready.put_nowait, (item, error))
+
+    def read() -> None:
+        try:
+            for item in items:
+                room.acquire()
+                if stopped.is_set():
+                    return
+                put(item, None)
+            put(None, _End())
+        except Exception as error:
+            put(None, error)
+
+    thread = threading.Thread(target=read, name="flexreward-rows", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = await ready.get()
+            if isinstance(error, _End):
+                return
+            if error is not None:
+                raise error
+            room.release()
+            yield item  # type: ignore[misc]  # None only beside an error
+    finally:
+        stopped.set()
+        room.release()
+        thread.join()
 
 
 async def together(*coroutines: Coroutine[Any, Any, R]) -> list[R]:

@@ -2,7 +2,8 @@
 
     {"bars": {name: {"value", "goal", "baseline", "n", "interval"}}, "machine": {...}}
 
-A value is a ratio of paired runs, and higher is better, unless its name ends in a unit (``_us``, ``_mb``).
+A value is a ratio of paired runs, and higher is better, unless its name ends in a unit (``_us``, ``_mb``) or in
+``_idle``, a share of time.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from flexreward.errors import RecipeError
 BENCHES = {"engine": "flexreward.bench.engine:bars"}
 """Each names a function without arguments that returns bars by name."""
 
-UNITS = ("_us", "_mb")
+UNITS = ("_us", "_mb", "_idle")
 PACKAGES = ("torch", "transformers", "vllm", "flash-attn", "ray")
 
 

@@ -6,19 +6,24 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from flexreward.errors import SampleError
 from flexreward.files.outcome_file import OutcomeFile
 from flexreward.files.outcomes import Item, header_of
 from flexreward.files.samples import Sample
+from flexreward.inflight import read_ahead
 from flexreward.types import JudgeRequest, Judgment
 
 if TYPE_CHECKING:
     from flexreward.judge import Judge
     from flexreward.templates import Template
 
+T = TypeVar("T")
 OnRow = Callable[[Judgment], None]
+
+ROWS_AHEAD = 16
+"""Rows read and decoded before they are asked for."""
 
 
 def items_of(samples: Iterable[Sample], template: Template) -> Iterator[Item]:
@@ -65,8 +70,11 @@ async def judge_to_file(
                 in_flight.append(item)
                 yield item.request
 
-        # Closed at once when this is interrupted, so that nothing goes on being bought.
-        async with aclosing(_generator(judge.judge_all(requests(), max_in_flight=max_in_flight))) as judgments:
+        # Both closed at once when this is interrupted, so that nothing goes on being bought.
+        async with (
+            aclosing(_generator(read_ahead(requests(), size=ROWS_AHEAD))) as rows,
+            aclosing(_generator(judge.judge_all(rows, max_in_flight=max_in_flight))) as judgments,
+        ):
             async for judgment in judgments:
                 file.append(judgment, in_flight.popleft())
                 on_row(judgment)
@@ -79,5 +87,5 @@ async def judge_items(judge: Judge, items: Iterable[Item], *, max_in_flight: int
         return [judgment async for judgment in judgments]
 
 
-def _generator(judgments: AsyncIterator[Judgment]) -> AsyncGenerator[Judgment, None]:
-    return cast("AsyncGenerator[Judgment, None]", judgments)
+def _generator(items: AsyncIterator[T]) -> AsyncGenerator[T, None]:
+    return cast("AsyncGenerator[T, None]", items)

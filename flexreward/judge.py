@@ -138,6 +138,7 @@ class Judge:
         """Show the completions in one order, read every reply, count the votes."""
         try:
             prompt = self.template.render(show(request, order), prefill=self.prefill)
+            self.engine.can.check(prompt)
         except EngineError as error:  # no judge of this kind can be shown such a request
             failure = Unscored(reason=error.reason, detail=str(error))
             return _Seen(OrderOutcome(order=order, outcome=failure, votes=()), kept=False)

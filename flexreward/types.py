@@ -5,9 +5,10 @@ Frozen values without I/O; only the standard library is imported here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, TypeAlias
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 if TYPE_CHECKING:
     from flexreward.calibrator import Calibrator
@@ -61,13 +62,47 @@ class Message:
 Text: TypeAlias = str | tuple[Message, ...]
 """A plain string, or a conversation in turns."""
 
+Modality: TypeAlias = Literal["image", "video", "audio"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Media:
+    """An image, a video or a sound, by its path or by its bytes. Nothing here decodes it.
+
+    Raises:
+        ValueError: Neither is given, or both are.
+    """
+
+    kind: Modality
+    path: Path | None = None
+    data: bytes | None = field(default=None, repr=False)
+    """A whole file, as it would lie on a disk."""
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.data is None):
+            found = "neither" if self.path is None else "both"
+            raise ValueError(f"{self.kind}: expected a path or bytes, found {found}")
+
+    @property
+    def digest(self) -> str:
+        """What names it wherever a request is named (see ``flexreward.media.digest_of``)."""
+        from flexreward.media import digest_of
+
+        return digest_of(self)
+
+
+Completion: TypeAlias = Text | Media
+"""What a policy makes: a text, or an image, a video, a sound."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JudgeRequest:
     """A prompt and the completions to be judged against each other, in the caller's order."""
 
     prompt: Text
-    completions: tuple[Text, ...]
+    completions: tuple[Completion, ...]
+    media: tuple[Media, ...] = ()
+    """The prompt's own, in the order of the template's unnumbered slots: ``<image>``, ``<video>``, ``<audio>``."""
     id: str = ""
     """The caller's name for it; no part of what the judge reads."""
     rubric: str | None = None

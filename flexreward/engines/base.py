@@ -4,9 +4,18 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
-from flexreward.types import Reply
+from flexreward.errors import RefusedError
+from flexreward.types import Media, Reply
+
+
+class Placed(NamedTuple):
+    """A medium between two characters of the user's turn."""
+
+    at: int
+    """How many characters of ``user`` stand before it. Nothing in the text marks the place, so none can forge it."""
+    media: Media
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +29,8 @@ class Prompt:
     system: str
     user: str
     prefix: str = ""
+    media: tuple[Placed, ...] = ()
+    """In the order shown; several may stand at one place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +63,18 @@ class Capabilities:
     logprobs: bool = False
     constrained: bool = False
     modalities: frozenset[str] = frozenset({"text"})
+    """``text``, and the kinds of media that are shown to the model."""
     prompt_embeddings: bool = False
+
+    def check(self, prompt: Prompt) -> None:
+        """Refuse what the engine would have to leave out.
+
+        Raises:
+            RefusedError: The prompt shows media of a kind that the engine does not take.
+        """
+        if unseen := sorted({placed.media.kind for placed in prompt.media} - self.modalities):
+            reads = ", ".join(sorted(self.modalities))
+            raise RefusedError(f"the engine reads {reads}, and the prompt shows {' and '.join(unseen)}")
 
 
 class Engine(Protocol):

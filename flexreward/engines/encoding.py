@@ -77,8 +77,11 @@ class Encoder:
         """The prompt's ids, a started assistant turn at the end. An empty system text leaves the system turn out.
 
         Raises:
-            RefusedError: The text holds half a character (a lone surrogate), for which there are no bytes.
+            RefusedError: The text holds half a character (a lone surrogate), for which there are no bytes; or there are
+                media beside it.
         """
+        if prompt.media:
+            raise RefusedError(f"a model of text cannot be shown the {prompt.media[0].media.kind} of this prompt")
         try:
             f"{prompt.system}{prompt.user}{prompt.prefix}".encode()
         except UnicodeEncodeError as error:

@@ -10,7 +10,7 @@ from flexreward.evals.base import Row
 from flexreward.files.outcomes import Item
 from flexreward.files.rows import Row as FileRow
 from flexreward.templates.text import as_text
-from flexreward.types import Text
+from flexreward.types import Completion, Media
 
 
 def item_of(row: Row) -> Item:
@@ -27,8 +27,10 @@ def item_of(row: Row) -> Item:
     )
 
 
-def num_words(completion: Text) -> int | None:
+def num_words(completion: Completion) -> int | None:
     """Words of what the judge is shown of a text; ``None`` for a completion that has none, such as an image."""
+    if isinstance(completion, Media):
+        return None
     return len(as_text(completion, role="assistant", sees="final").split()) or None
 
 

@@ -13,7 +13,7 @@ from flexreward import __version__
 from flexreward.errors import OutputError
 from flexreward.fingerprint import digest, sampling_fields
 from flexreward.reward import rewards
-from flexreward.types import JudgeRequest, Judgment, OrderOutcome, Outcome, Unscored, Verdict
+from flexreward.types import Completion, JudgeRequest, Judgment, Media, OrderOutcome, Outcome, Unscored, Verdict
 
 if TYPE_CHECKING:
     from flexreward.judge import Judge
@@ -52,8 +52,20 @@ def header_of(judge: Judge) -> dict[str, Any]:
 
 
 def request_digest(request: JudgeRequest) -> str:
-    """Tells whether two rows ask the same. The id is no part of it."""
-    return digest({name: value for name, value in asdict(request).items() if name != "id"})[:16]
+    """Tells whether two rows ask the same. The id is no part of it, and media count by what is in them."""
+    fields = {
+        "prompt": _plain(request.prompt),
+        "completions": [_plain(completion) for completion in request.completions],
+        "rubric": request.rubric,
+        "reference": request.reference,
+    }
+    return digest(fields | ({"media": [_plain(one) for one in request.media]} if request.media else {}))[:16]
+
+
+def _plain(value: Completion) -> Any:
+    if isinstance(value, Media):
+        return {"kind": value.kind, "sha256": value.digest}
+    return value if isinstance(value, str) else [asdict(turn) for turn in value]
 
 
 def outcome_row(judgment: Judgment, item: Item) -> dict[str, Any]:

@@ -26,7 +26,7 @@ class Audit:
     faults: tuple[str, ...] = ()
     """What SQLite finds wrong in the file's structure."""
     num_others: int = 0
-    """Rows of other models or versions, which this engine cannot replay."""
+    """Rows of other models or versions, or with media, which this engine cannot replay."""
     num_same: int = 0
     num_failed: int = 0
     """Replays that the engine did not finish."""
@@ -61,7 +61,7 @@ async def audit(store: Store, *, engine: Engine | None = None, sample: int = 20,
         num_rows += 1
         if row.value is None:
             num_damaged += 1
-        elif engine is not None and (purchase := decode(row.value)).engine == engine.identity:
+        elif engine is not None and (purchase := decode(row.value)).engine == engine.identity and purchase.whole:
             num_own += 1
             if len(chosen) < sample:
                 chosen.append((row.key, purchase))

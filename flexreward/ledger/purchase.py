@@ -26,6 +26,8 @@ class Purchase:
     """In the order of their ``index``: ``sampling.n`` of them, or fewer where ``failure`` says why."""
     failure: Unscored | None = None
     """Why replies are missing. Such a purchase is handed to whoever waits for it, and never stored."""
+    whole: bool = True
+    """Whether ``prompt`` is all that was shown: of media the store keeps only what they are called."""
 
 
 class Name(NamedTuple):
@@ -41,11 +43,16 @@ def name_of(prompt: Prompt, *, source: str, namespace: str) -> Name:
     The seed has 53 bits, as many as every JSON reader keeps. It follows from the prompt and the source (which holds the
     judge's own seed) alone, so neither the batch, nor the time, nor a store changes what is drawn.
     """
-    drawn = hashlib.sha256(canonical((source, prompt.system, prompt.user, prompt.prefix)))
+    shown = (prompt.system, prompt.user, prompt.prefix)
+    drawn = hashlib.sha256(canonical((source, *shown, *([_names(prompt)] if prompt.media else ()))))
     seed = int.from_bytes(drawn.digest()[:8]) >> 11
     if not namespace:
         return Name(drawn.hexdigest(), seed)
     return Name(hashlib.sha256(canonical((namespace, drawn.hexdigest()))).hexdigest(), seed)
+
+
+def _names(prompt: Prompt) -> list[list[int | str]]:
+    return [[placed.at, placed.media.kind, placed.media.digest] for placed in prompt.media]
 
 
 def encode(purchase: Purchase) -> bytes:
@@ -54,6 +61,7 @@ def encode(purchase: Purchase) -> bytes:
         "system": purchase.prompt.system,
         "user": purchase.prompt.user,
         "prefix": purchase.prompt.prefix,
+        **({"media": _names(purchase.prompt)} if purchase.prompt.media else {}),
         "sampling": sampling_fields(purchase.sampling),
         "replies": [_reply_fields(reply) for reply in purchase.replies],
     }
@@ -72,6 +80,7 @@ def decode(value: bytes) -> Purchase:
         sampling=Sampling(**(sampling | {"stop": tuple(sampling["stop"])})),
         replies=tuple(_reply(fields) for fields in record["replies"]),
         failure=failure and Unscored(reason=Reason(failure["reason"]), detail=failure["detail"]),
+        whole="media" not in record,
     )
 
 

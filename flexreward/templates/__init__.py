@@ -22,14 +22,15 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
-from flexreward.engines.base import Prompt
-from flexreward.errors import RecipeError, RefusedError, SampleError
+from flexreward.engines.base import Placed, Prompt
+from flexreward.errors import RecipeError, SampleError
 from flexreward.parse import READERS, Reader, Reasoning
 from flexreward.templates.files import OPENING, bundled, checked, nearest, read_file
-from flexreward.templates.text import MEDIA, SLOT, JudgeSees, as_text, fill, numbered, pieces_of
-from flexreward.types import JudgeRequest, Outcome, Reply, Scale
+from flexreward.templates.text import MEDIA, SLOT, JudgeSees, Pieces, as_text, fill, numbered, pieces_of, stretches_of
+from flexreward.types import Completion, JudgeRequest, Media, Outcome, Reply, Scale
 
 RULES = 1
 """Raised whenever the code renders or reads differently, so that a verdict never outlives the rules that made it."""
@@ -92,31 +93,50 @@ class Template:
         """What the judge reads, completions in the order of ``request``.
 
         Raises:
-            SampleError: The number of completions does not fit, or a rubric is needed and there is none.
-            RefusedError: The template shows media.
+            SampleError: The number of completions does not fit; a medium is missing, superfluous or of another kind; or
+                a rubric is needed and there is none.
         """
-        if self.media:
-            kinds = " and ".join(sorted({slot.partition("_")[0] + "s" for slot in self.media}))
-            raise RefusedError(f"template {self.id!r} shows {kinds}; the judge reads text only so far")
         count = len(request.completions)
         if count < 2 if self.num_completions is None else count != self.num_completions:
             expected = self.num_completions or "2 or more"
             raise SampleError(f"template {self.id!r}: expected {expected} completion(s), found {count}")
+        media = self._media_of(request)
         values = self._values(request)
-        user = fill(self._user, values)
+        stretches = [fill(pieces, values) for pieces in self._user]
+        if self.num_completions is None:  # the published listwise turn is stripped as a whole, its media in place
+            stretches[0] = stretches[0].lstrip()
+            stretches[-1] = stretches[-1].rstrip()
+        places = accumulate(len(stretch) for stretch in stretches[:-1])
         return Prompt(
             system=fill(self._system, values),
-            # The published listwise turn is stripped as a whole.
-            user=user.strip() if self.num_completions is None else user,
+            user="".join(stretches),
             prefix=self.prefix if prefill else "",
+            media=tuple(Placed(at, medium) for at, medium in zip(places, media, strict=True)),
         )
 
     def parse(self, reply: Reply, *, count: int) -> Outcome:
         """Scores in the order shown, or the reason why there are none."""
         return READERS[self.reader](reply, count=count, scale=self.scale, reasoning=self.reasoning)
 
+    def _media_of(self, request: JudgeRequest) -> list[Media]:
+        """One a media slot, in the order shown."""
+        own = list(request.media)
+        found: list[Media] = []
+        for slot in self.media:
+            kind, _, number = slot.partition("_")
+            medium = request.completions[int(number) - 1] if number else own.pop(0) if own else None
+            if not isinstance(medium, Media) or medium.kind != kind:
+                where = f"completion {number}" if number else "a medium of the prompt"
+                has = medium.kind if isinstance(medium, Media) else "none" if medium is None else "text"
+                raise SampleError(f"template {self.id!r}: expected {kind} as {where}, found {has}")
+            found.append(medium)
+        if own:
+            num, shown = len(request.media), len(request.media) - len(own)
+            raise SampleError(f"template {self.id!r}: the prompt brings {num} media and {shown} would be shown")
+        return found
+
     def _values(self, request: JudgeRequest) -> dict[str, str]:
-        completions = [as_text(text, role="assistant", sees=self.judge_sees) for text in request.completions]
+        completions = [self._text(slot, completion) for slot, completion in enumerate(request.completions, 1)]
         values = {f"completion_{slot}": completion for slot, completion in enumerate(completions, 1)}
         values["prompt"] = as_text(request.prompt, role="user", sees=self.judge_sees)
         if self.num_completions is None:
@@ -128,6 +148,13 @@ class Template:
         values["reference"] = f"[Reference Answer]\n{request.reference}\n\n" if request.reference else ""
         return values
 
+    def _text(self, slot: int, completion: Completion) -> str:
+        if not isinstance(completion, Media):
+            return as_text(completion, role="assistant", sees=self.judge_sees)
+        if f"{completion.kind}_{slot}" not in self.media:
+            raise SampleError(f"template {self.id!r}: expected text as completion {slot}, found {completion.kind}")
+        return ""
+
     @cached_property
     def _places(self) -> set[int]:
         """Numbers of the completions that the user turn shows, as text or as media."""
@@ -135,12 +162,12 @@ class Template:
         return {int(slot.rpartition("_")[2]) for slot in slots if slot[-1].isdigit()}
 
     @cached_property
-    def _system(self) -> tuple[str, ...]:
+    def _system(self) -> Pieces:
         return pieces_of(self.system)
 
     @cached_property
-    def _user(self) -> tuple[str, ...]:
-        return pieces_of(self.user)
+    def _user(self) -> tuple[Pieces, ...]:
+        return stretches_of(self.user)
 
     @cached_property
     def _asks_rubric(self) -> bool:

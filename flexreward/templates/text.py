@@ -21,6 +21,11 @@ def pieces_of(text: str) -> Pieces:
     return tuple(SLOT.split(text))
 
 
+def stretches_of(text: str) -> tuple[Pieces, ...]:
+    """What stands before, between and after the media slots of a text."""
+    return tuple(pieces_of(stretch) for stretch in MEDIA.split(text)[::2])
+
+
 def fill(pieces: Pieces, values: Mapping[str, str]) -> str:
     """The text with its slots filled. What a value brings along is never filled again."""
     return "".join([values[piece] if place % 2 else piece for place, piece in enumerate(pieces)])

@@ -13,7 +13,7 @@ from flexreward.judge import Judge
 from flexreward.ledger import Ledger
 from flexreward.ledger.store import Store
 from flexreward.templates import load_template
-from flexreward.types import JudgeRequest, Judgment, Outcome, Reason, Reply, Scale, Unscored, Verdict
+from flexreward.types import JudgeRequest, Judgment, Media, Outcome, Reason, Reply, Scale, Unscored, Verdict
 
 SCALE = Scale(low=1, high=10)
 
@@ -158,12 +158,22 @@ async def test_a_mistake_in_an_engine_is_raised_and_leaves_nobody_waiting():
     assert second.outcome == Unscored(reason=Reason.ENGINE, detail="ZeroDivisionError: a bug")
 
 
-async def test_a_request_that_no_judge_can_be_shown_is_unscored_and_asks_no_engine():
-    engine = ScriptedEngine(fair)
-    outcome = (await Judge(engine, load_template("mj-align")).judge(PAIR)).outcome
+async def test_a_request_that_the_engine_cannot_be_shown_is_unscored_and_asks_no_engine():
+    class OfText(ScriptedEngine):
+        can = Capabilities()
+
+    engine = OfText(fair)
+    images = tuple(Media(kind="image", data=name) for name in (b"good", b"bad"))
+    request = JudgeRequest(prompt="q", completions=images)
+    outcome = (await Judge(engine, load_template("mj-align")).judge(request)).outcome
     assert isinstance(outcome, Unscored)
     assert outcome.reason is Reason.REFUSED
     assert engine.num_calls == 0
+
+
+async def test_a_request_that_lacks_what_the_template_shows_is_the_users_mistake():
+    with pytest.raises(SampleError, match="expected image as completion 1, found text"):
+        await Judge(ScriptedEngine(fair), load_template("mj-align")).judge(PAIR)
 
 
 # Law 2: a tie is a verdict.

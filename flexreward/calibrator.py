@@ -117,7 +117,7 @@ def refuse_other(calibrator: Calibrator, header: Mapping[str, Any], *, where: st
     was, now = calibrator.template, header["template"]
     if was.get("digest") != now["digest"]:
         raise RecipeError(f"{where}: fitted for the template {was.get('id')}, not for {now['id']}; {remedy}")
-    old, new = _settings(calibrator.judge), _settings(header["judge"])
+    old, new = settings(calibrator.judge), settings(header["judge"])
     for name in sorted({*old, *new}):
         if old.get(name) != new.get(name):
             raise RecipeError(
@@ -126,7 +126,7 @@ def refuse_other(calibrator: Calibrator, header: Mapping[str, Any], *, where: st
             )
 
 
-def _settings(judge: Mapping[str, Any]) -> dict[str, Any]:
+def settings(judge: Mapping[str, Any]) -> dict[str, Any]:
     """What a judge's scores depend on, by the words of a recipe."""
     free = {"fingerprint", "version", "torch", "calibrator", "sampling"} | ({"model"} if "weights" in judge else set())
     sampling = {("votes" if name == "n" else name): value for name, value in judge.get("sampling", {}).items()}

@@ -6,6 +6,7 @@ select -> survey (samples.jsonl) -> judge (outcomes.jsonl, resumable) -> summari
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -232,6 +233,19 @@ def conclude(run: RunFolder, benchmark: Benchmark, *, seed: int) -> tuple[dict[s
     fields, calibration = summarize(run, benchmark, seed=seed)
     update_summary(run.summary, fields)
     return run.read_summary(), calibration
+
+
+def finite(value: Any) -> Any:
+    """JSON without NaN and infinity, which become ``None``."""
+    if isinstance(value, Mapping):
+        return {str(key): finite(one) for key, one in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(one) for one in value]
+    if hasattr(value, "item"):  # a number of NumPy's
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
 
 
 def _num_lines(path: Path) -> int:

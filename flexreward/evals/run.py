@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,7 @@ from flexreward.errors import OutputError, SampleError
 from flexreward.evals.base import Benchmark, Row
 from flexreward.evals.replies import RepliesJudge
 from flexreward.evals.rows import item_of
+from flexreward.evals.shown import shown
 from flexreward.evals.source import Folder, refuse_changed
 from flexreward.files.outcome_file import OutcomeFile
 from flexreward.files.outcomes import Item, read_header
@@ -40,6 +41,10 @@ class RunFolder:
     @property
     def samples(self) -> Path:
         return self.path / "samples.jsonl"
+
+    @property
+    def media(self) -> Path:
+        return self.path / "media"
 
     @property
     def summary(self) -> Path:
@@ -101,19 +106,20 @@ def survey(selection: Selection, template: Template | None, run: RunFolder, *, o
     """Read all rows once, write them down as they are shown, and count them: before a model is loaded for nothing.
 
     Raises:
-        SampleError: An id stands twice, or the template does not judge so many completions.
+        SampleError: An id stands twice, or the template cannot show the first row.
         OutputError: The folder cannot be written, or holds more rows; what stands there is left as it is.
     """
     seen: set[str] = set()
     with replaced(run.samples) as file:
         for row in selection.rows():
-            name, count = row.request.id, len(row.request.completions)
+            name = row.request.id
             if name in seen:
                 raise SampleError(f"{selection.folder.path}: the id {name!r} stands twice; copy the files again")
+            if template is not None and not seen:
+                template.render(row.request)
             seen.add(name)
-            if template is not None:
-                _check_count(template, count, row)
-            file.write(json.dumps(shown(row), ensure_ascii=False).encode("utf-8", "replace") + b"\n")
+            line = json.dumps(shown(row, run.media), ensure_ascii=False)
+            file.write(line.encode("utf-8", "replace") + b"\n")
         num_judged = 0 if overwrite else _num_lines(run.outcomes) - 1
         if num_judged > len(seen):
             raise OutputError(
@@ -121,21 +127,6 @@ def survey(selection: Selection, template: Template | None, run: RunFolder, *, o
                 "another --out, or --overwrite"
             )
     return len(seen)
-
-
-def shown(row: Row) -> dict[str, Any]:
-    """A row as the page shows it."""
-    request = asdict(row.request)
-    return {
-        "id": row.request.id,
-        "prompt": request["prompt"],
-        "completions": request["completions"],
-        "images": None,
-        "videos": None,
-        "audios": None,
-        "human": list(row.human),
-        "group": row.group,
-    }
 
 
 def fields_of(selection: Selection) -> dict[str, Any]:
@@ -258,12 +249,3 @@ def _num_lines(path: Path) -> int:
 def _write(run: RunFolder, summary: Mapping[str, Any]) -> None:
     with replaced(run.summary) as file:
         file.write(json.dumps(summary, indent=2, ensure_ascii=False).encode() + b"\n")
-
-
-def _check_count(template: Template, count: int, row: Row) -> None:
-    fits = count > 1 if template.num_completions is None else count == template.num_completions
-    if not fits:
-        wanted = template.num_completions or "two or more"
-        raise SampleError(
-            f"--template {template.id}: judges {wanted} completion(s), and the row {row.request.id!r} has {count}"
-        )

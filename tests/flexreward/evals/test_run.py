@@ -86,7 +86,7 @@ def test_a_survey_counts_the_rows_and_writes_them_as_they_are_shown(tmp_path):
 
 def test_a_template_that_does_not_fit_is_said_before_a_model_is_loaded(tmp_path):
     run = RunFolder(path=tmp_path / "run")
-    with pytest.raises(SampleError, match=r"--template score: judges 1 completion\(s\), and the row '0' has 2"):
+    with pytest.raises(SampleError, match=r"template 'score': expected 1 completion\(s\), found 2"):
         survey(select(written(tmp_path / "data")), load_template("score"), run, overwrite=False)
     assert survey(select(written(tmp_path / "data")), load_template("batch"), run, overwrite=False) == 6
 

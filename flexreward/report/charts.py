@@ -77,7 +77,7 @@ def curve(points: Sequence[Point]) -> Curve | None:
         )
         if marks:
             drawn.append((name, style, marks))
-    label_ys = _spread([marks[-1].y for _, _, marks in drawn])
+    label_ys = spread([marks[-1].y for _, _, marks in drawn])
     edges = [(x, p.low, p.high) for x, p in zip(xs, points, strict=True) if p.low is not None and p.high is not None]
     outline = [(x, high) for x, _, high in edges] + [(x, low) for x, low, _ in reversed(edges)]
     return Curve(
@@ -96,7 +96,7 @@ def _y(share: float) -> float:
     return BOTTOM - (BOTTOM - TOP) * min(1.0, max(0.0, share))
 
 
-def _spread(wanted: Sequence[float]) -> list[float]:
+def spread(wanted: Sequence[float]) -> list[float]:
     """Label heights near the wanted ones, never closer than a line of text."""
     placed: dict[int, float] = {}
     floor = 0.0

@@ -10,7 +10,7 @@ from importlib.resources import files
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from flexreward.report import text, words
+from flexreward.report import figures, text, words
 
 
 def _asset(name: str) -> Markup:
@@ -21,22 +21,46 @@ def _source(asset: str) -> str:
     return "'sha256-" + base64.b64encode(hashlib.sha256(asset.encode()).digest()).decode() + "'"
 
 
+def _policy(style: Markup, script: Markup, *, scripts: str = "", media: str = "img-src data:") -> str:
+    return (
+        f"default-src 'none'; style-src {_source(style)}; script-src {_source(script)}{scripts}; {media}; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
 STYLE, SCRIPT = _asset("page.css"), _asset("page.js")
-CONTENT_SECURITY_POLICY = (
-    f"default-src 'none'; style-src {_source(STYLE)}; script-src {_source(SCRIPT)}; img-src data:; "
-    "base-uri 'none'; form-action 'none'"
-)
+CONTENT_SECURITY_POLICY = _policy(STYLE, SCRIPT)
 """Only our own style and script, named by their digests, may act: what slips into a page stays dead text."""
 
+VERDICTS_STYLE, VERDICTS_SCRIPT = STYLE + _asset("verdicts.css"), _asset("verdicts.js")
+VERDICTS_POLICIES = (
+    _policy(
+        VERDICTS_STYLE,
+        VERDICTS_SCRIPT,
+        scripts=" 'strict-dynamic'",
+        media="img-src data: 'self'; media-src data: 'self'",
+    ),
+    f"script-src {_source(VERDICTS_SCRIPT)} 'self'",
+)
+"""A page with a browser of verdicts: media and shards that lie beside it may be loaded, and nothing else.
 
-def render_page(template_name: str, **context: object) -> str:
+A browser obeys both: a script must be ours or be asked for by ours (no markup can ask for one), and it must come from
+where the page came from.
+"""
+
+
+def render_page(template_name: str, *, verdicts: bool = False, **context: object) -> str:
     """One HTML file that asks nothing of any network.
 
     Args:
         template_name: A file of ``flexreward/report/templates`` that extends ``base.html.j2``.
+        verdicts: Whether the page has a browser of verdicts, with its own script, and files beside it.
         context: What the template names. A name that it misses raises ``jinja2.UndefinedError``.
     """
-    return _environment().get_template(template_name).render(**context)
+    look: dict[str, object] = {"style": STYLE, "script": SCRIPT, "policies": (CONTENT_SECURITY_POLICY,)}
+    if verdicts:
+        look = {"style": VERDICTS_STYLE, "script": VERDICTS_SCRIPT, "policies": VERDICTS_POLICIES}
+    return _environment().get_template(template_name).render(**look, **context)
 
 
 @cache
@@ -49,7 +73,6 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(style=STYLE, script=SCRIPT, policy=CONTENT_SECURITY_POLICY)
     environment.filters.update(
         text=text.text_html,
         line=text.line_html,
@@ -57,6 +80,11 @@ def _environment() -> Environment:
         interval=words.interval,
         number=words.number,
         plural=words.plural,
+        figure=figures.figure_text,
+        spread=figures.spread_text,
+        difference=figures.difference_text,
+        in_plain=figures.in_plain,
+        is_share=figures.is_share,
     )
     return environment
 

@@ -10,6 +10,7 @@ from flexreward.pairs.best_of_n import choice
 from flexreward.report.cards import Asked, comparison, pair_status, problem
 from flexreward.report.charts import curve, histogram
 from flexreward.report.choose import choice_in_words, choose
+from flexreward.report.evals.page import is_eval, write_eval_report
 from flexreward.report.folder import Fact, Folder, as_scores, beside, fetch, read_folder
 from flexreward.report.health import built_pairs, counts_of, gauges_of
 from flexreward.report.page import Cards, Page
@@ -25,9 +26,13 @@ MAX_COMPLETIONS, MAX_PROBLEMS, MAX_COMPARISONS = 400, 100, 48
 def write_report(run_dir: Path, samples: Path | None = None) -> Path:
     """Write ``run_dir/report.html``, or ``best.report.html`` beside ``best.jsonl``, and say where it is.
 
+    The folder of an eval gets the page of its benchmark, with ``report.md`` and ``card.md``.
+
     Raises:
         OutputError: A file is missing or broken; the message names the command that makes it.
     """
+    if is_eval(run_dir):
+        return write_eval_report(run_dir)
     html = report_html(run_dir, samples)
     path = beside(run_dir, "report.html")
     with replaced(path) as file:

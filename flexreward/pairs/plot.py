@@ -14,14 +14,14 @@ def table(found: dict[str, Any]) -> list[str]:
     """The curve as lines of text."""
     kind = f"mean of {found['truth']!r}" if found["truth"] else "the judge's own score, which is no accuracy"
     shown = [line for line in LINES if line in found]
-    lines = [f"{found['num_prompts']} prompts, {kind}", "   N  " + "".join(f"{LINES[line][0]:<24}" for line in shown)]
+    lines = [f"{found['num_prompts']} prompts, {kind}", "   N  " + "".join(f"{LINES[line][0]:<26}" for line in shown)]
     for n in found["best_of_n"]:
         cells = [found[line][n] for line in shown]
         if all(0 <= c["low"] <= c["high"] <= 1 for c in cells):
             texts = [f"{100 * c['mean']:5.1f} % ({100 * c['low']:.1f} to {100 * c['high']:.1f})" for c in cells]
         else:
             texts = [f"{c['mean']:.4g} ({c['low']:.4g} to {c['high']:.4g})" for c in cells]
-        lines.append(f"{n:>4}  " + "".join(f"{text:<24}" for text in texts))
+        lines.append(f"{n:>4}  " + "".join(f"{text:<26}" for text in texts))
     return lines
 
 

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from flexreward.report.words import percent
 
-SHARES = ("accuracy", "agreement", "consistency", "precision", "recall", "f1", "macro", "overall", "win_rate")
-"""Figures whose name begins so are shares, shown in percent. Correlations, errors and distances are numbers."""
+NUMBERS = ("pearson", "spearman", "kendall", "mse", "levenshtein", "kappa", "auroc", "epsilon")
+"""Figures with one of these in their names are numbers; all others are shares of 1, shown in percent."""
+LOWER_IS_BETTER = ("mse", "levenshtein", "delta_bias", "total_bias")
 
 
 def is_share(name: str) -> bool:
-    return name.partition("/")[0].startswith(SHARES)
+    return not any(number in name.partition("/")[0] for number in NUMBERS)
+
+
+def higher_is_better(name: str) -> bool:
+    return not any(error in name.partition("/")[0] for error in LOWER_IS_BETTER)
 
 
 def figure_text(value: float | None, name: str) -> str:

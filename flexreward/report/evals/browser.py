@@ -3,23 +3,44 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
 from markupsafe import Markup
 
-from flexreward.report.evals.rows import RESULTS, Fact, Result
+from flexreward.report.evals.rows import Fact
 from flexreward.report.evals.shards import Layout, as_json, lay_out, vocabulary
 from flexreward.report.evals.verdict import Json
 from flexreward.report.figures import in_plain
 
-SHARDS = "report.shards"
-"""The folder beside the page. Its script knows the name too."""
-
 ORDERS = {"flipped": "the winner turns with the order", "half_tied": "one order names a winner, one sees a tie"}
-RESULT_WORDS: dict[Result, str] = {"right": "right", "wrong": "wrong", "tie": "tie", "unscored": "unscored"}
-RATING_WORDS = RESULT_WORDS | {"right": "close", "wrong": "further off"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """How a page speaks of its rows."""
+
+    results: Mapping[str, str]
+    """What each outcome is called, in the order of the filter."""
+    told: str
+    """What these outcomes mean, a sentence or two."""
+    by: str = "judge "
+    """Before the judge's word in the list."""
+    each: Mapping[str, str] = field(default_factory=dict)
+    """What became of one judge's verdict, where ``results`` are of two."""
+
+
+PAIRS = Words(
+    results={"right": "right", "wrong": "wrong", "tie": "tie", "unscored": "unscored"},
+    told="A verdict is right when the judge, over all its orders and votes, prefers what people prefer, and when both "
+    "see a tie. It is a tie when the judge sees one where people have a favourite.",
+)
+RATINGS = Words(
+    results={"right": "close", "wrong": "further off", "unscored": "unscored"},
+    told="A rating is close when it lies within half a point of people’s.",
+)
 
 
 class Choice(NamedTuple):
@@ -43,37 +64,48 @@ class Browser(NamedTuple):
     layout: Layout
     total: int
     filters: tuple[Filter, ...]
-    rating: bool
-    """Whether rows are ratings of one completion, and right means close."""
+    words: str
+    shards: str
+    """The folder beside the page."""
 
 
-def browser(facts: Sequence[Fact], tell: Callable[[Fact, bool], Json], folder: Path, *, rating: bool) -> Browser:
-    """The browser of these rows; the shards are written below ``folder``.
+def browser(facts: Sequence[Fact], tell: Callable[[Fact, bool], Json], shards: Path, words: Words) -> Browser:
+    """The browser of these rows; what the page does not hold is written to the folder ``shards`` beside it.
 
     Args:
         tell: See ``lay_out``.
     """
-    words, vocabularies = (RATING_WORDS if rating else RESULT_WORDS), vocabulary(facts)
-    settings = {"order": RESULTS, "results": words, "assistant": "Assistant", **vocabularies}
-    results = Counter(fact.result for fact in facts)
-    outcomes = _choices([words[name] for name in RESULTS], [results[name] for name in RESULTS])
-    filters = [Filter("result", "outcome", outcomes)]
-    for column, name in (("group", "group"), ("reason", "unread because"), ("orders", "orders")):
-        found = vocabularies[column]
+    results, vocabularies = list(words.results), vocabulary(facts)
+    settings = {
+        **vocabularies,
+        "order": results,
+        "results": words.results,
+        "each": words.each or words.results,
+        "by": words.by,
+        "assistant": "Assistant",
+        "shards": shards.name,
+    }
+    filters = []
+    for column, name, values in (
+        ("result", "outcome", results),
+        ("group", "group", vocabularies["group"]),
+        ("reason", "unread because", vocabularies["reason"]),
+        ("orders", "orders", vocabularies["orders"]),
+    ):
         counts = Counter(getattr(fact, column) for fact in facts)
-        names = [ORDERS.get(value, in_plain(value) if column == "reason" else value) for value in found]
-        choices = _choices(names, [counts[value] for value in found])
-        if choices and (len(choices) > 1 or column != "group"):
+        named = {"result": words.results, "orders": ORDERS}.get(column, {})
+        choices = tuple(
+            Choice(i, named.get(value) or (in_plain(value) if column == "reason" else value), counts[value])
+            for i, value in enumerate(values)
+            if value and counts[value]
+        )
+        if len(choices) > 1 or (choices and column in ("reason", "orders")):
             filters.append(Filter(column, name, choices))
     return Browser(
         settings=Markup(as_json(settings)),
-        layout=lay_out(facts, tell, folder / SHARDS),
+        layout=lay_out(facts, tell, shards, results),
         total=len(facts),
         filters=tuple(filters),
-        rating=rating,
+        words=words.told,
+        shards=shards.name,
     )
-
-
-def _choices(names: Sequence[str], counts: Sequence[int]) -> tuple[Choice, ...]:
-    """Those that occur and have a name, by their place in ``names``."""
-    return tuple(Choice(i, name, num) for i, (name, num) in enumerate(zip(names, counts, strict=True)) if name and num)

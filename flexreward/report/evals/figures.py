@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from flexreward.report.evals.published import Published
+from flexreward.report.figures import higher_is_better
 
 
 class Strict(NamedTuple):
@@ -54,7 +55,6 @@ class Figures:
     """All figures of a run."""
 
     headline: str
-    higher_is_better: bool
     rows: tuple[Row, ...]
     """Of the whole benchmark, the headline first."""
     groups: Mapping[str, tuple[Row, ...]]
@@ -65,6 +65,10 @@ class Figures:
     @property
     def head(self) -> Row | None:
         return next((row for row in self.rows if row.name == self.headline), None)
+
+    def others_in(self, name: str, group: str) -> Sequence[Published]:
+        """Others' figures in a group, however its name is written."""
+        return next((found for full, found in self.others.items() if same_name(full, f"{name}/{group}")), ())
 
     def has_others(self, name: str) -> bool:
         """Whether anybody else's figure is known in some group."""
@@ -85,7 +89,17 @@ class Figures:
         found = [Rival(one.judge, one.value, one.source, False) for one in others]
         spread = ours.strict[1:3] if ours.strict and ours.published is None else (None, None)
         found.append(Rival("this judge", ours.value, "this run", True, *spread))
-        return tuple(sorted(found, key=lambda one: one.value, reverse=self.higher_is_better))
+        return tuple(sorted(found, key=lambda one: one.value, reverse=higher_is_better(name)))
+
+
+def same_name(one: str, other: str) -> bool:
+    """``accuracy/C.C.`` and ``accuracy/cc`` are the same; so are ``MM-Vet`` and ``mmvet``."""
+    (name, _, group), (other_name, _, other_group) = one.partition("/"), other.partition("/")
+    return name == other_name and _letters(group) == _letters(other_group)
+
+
+def _letters(name: str) -> str:
+    return "".join(filter(str.isalnum, name.casefold()))
 
 
 def figures_of(summary: Mapping[str, Any], others: Mapping[str, Sequence[Published]]) -> Figures:
@@ -102,7 +116,6 @@ def figures_of(summary: Mapping[str, Any], others: Mapping[str, Sequence[Publish
     whole = rows.pop("")
     return Figures(
         headline=headline,
-        higher_is_better=bool(summary.get("higher_is_better", True)),
         rows=tuple(whole),
         groups={name: tuple(found) for name, found in rows.items()},
         others=others,

@@ -27,8 +27,6 @@ def report_markdown(page: EvalPage) -> str:
             parts.append(f"The published figures use: {_text(page.uses)}.")
         if page.quirks:
             parts += ["The published protocol:", _list(page.quirks)]
-        if page.both_ways:
-            parts += ["The unscored, both ways:", _list(f"{name}: {value}" for name, value in page.both_ways)]
     for row in page.figures.rows:
         if ranking := page.figures.ranking(row.name, row):
             parts.append(f"## {_text(in_plain(row.name))}, beside other judges")

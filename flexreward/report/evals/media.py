@@ -8,6 +8,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
 
+from flexreward.report.text import visible
+
 TYPES = {
     **{".png": "image/png", ".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".webp": "image/webp", ".gif": "image/gif"},
     **{".wav": "audio/wav", ".mp3": "audio/mpeg", ".flac": "audio/flac", ".ogg": "audio/ogg", ".m4a": "audio/mp4"},
@@ -18,19 +20,20 @@ COLUMNS = {"images": "image", "videos": "video", "audios": "audio"}
 SMALL_BYTES = 48_000
 
 
-def media_of(row: Mapping[str, Any], folder: Path, *, inline: bool) -> list[dict[str, str]]:
+def media_of(row: Mapping[str, Any], folder: Path, *, inline: bool, prefix: str = "") -> list[dict[str, str]]:
     """``kind``, ``name``, and ``src`` where it can be shown, in the order of the row.
 
     Args:
         folder: The run folder; files lie in its ``media``, and nothing outside of it is ever named as a source.
         inline: Whether small files go into the page.
+        prefix: The way from the page to the run folder, where it is not in it: ``../a/``.
     """
     found = []
     for column, kind in COLUMNS.items():
         for name in row.get(column) or ():
-            one = {"kind": kind, "name": str(name)}
+            one = {"kind": kind, "name": visible(str(name))}
             if src := _source(str(name), kind, folder / "media", inline=inline):
-                one["src"] = src
+                one["src"] = src if src.startswith("data:") else prefix + src
             found.append(one)
     return found
 

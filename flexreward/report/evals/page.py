@@ -12,7 +12,8 @@ from flexreward.errors import OutputError
 from flexreward.files.whole import replaced
 from flexreward.report.charts import Histogram, histogram
 from flexreward.report.evals import told
-from flexreward.report.evals.browser import Browser, browser
+from flexreward.report.evals.bias import leanings
+from flexreward.report.evals.browser import PAIRS, RATINGS, Browser, browser
 from flexreward.report.evals.figures import Figures, figures_of
 from flexreward.report.evals.markdown import card_markdown, report_markdown
 from flexreward.report.evals.plots import plots_of
@@ -46,7 +47,6 @@ class EvalPage:
     """Rows: scored, and unscored by reason."""
     replies: tuple[Count, ...]
     """Replies that could not be read, by reason."""
-    both_ways: tuple[tuple[str, str], ...]
     scores: Histogram | None
     saturation: str
     leanings: tuple[Gauge, ...]
@@ -117,12 +117,11 @@ def eval_page(folder: Path) -> EvalPage:
         gauges=told.gauges(summary),
         counts=told.counts(summary, len(facts)),
         replies=told.bad(summary.get("reply_reasons") or {}),
-        both_ways=told.both_ways(known),
         scores=histogram(scored, scale),
-        saturation=told.saturation(facts, (scale.low, scale.high)) if complete else "",
-        leanings=(),
+        saturation=told.saturation((known.get("bias") or {}).get("scores") or {}),
+        leanings=leanings(known.get("bias") or {}),
         plots=plots_of(known),
-        browser=browser(facts, teller(folder), folder, rating=rating),
+        browser=browser(facts, teller(folder), folder / "report.shards", RATINGS if rating else PAIRS),
         facts=told.facts_of_run(summary, folder),
     )
 

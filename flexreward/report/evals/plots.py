@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from flexreward.report.evals.bias import bias_plots
 from flexreward.report.plots import At, Plot, Series, line_plot
 from flexreward.report.words import percent, plural
 
@@ -132,7 +133,7 @@ def plots_of(summary: Part) -> dict[str, tuple[Plot, ...]]:
     """All plots by section: ``confidence`` and ``thinking``."""
     scaling, rating = summary.get("scaling") or {}, summary.get("task") == "rating"
     drawn: dict[str, tuple[Plot | None, ...]] = {
-        "bias": (),
+        "bias": bias_plots(summary.get("bias") or {}),
         "confidence": (
             reliability_plot(summary.get("calibration") or {}),
             coverage_plot(summary.get("confidence") or {}),

@@ -14,7 +14,6 @@ from flexreward.report.why import disagreement
 from flexreward.report.words import number
 
 Result: TypeAlias = Literal["right", "wrong", "tie", "unscored"]
-RESULTS: tuple[Result, ...] = ("right", "wrong", "tie", "unscored")
 
 CLOSE = 0.5
 """A rating is right where it lies no further than this from people's, in points of their scale."""
@@ -35,7 +34,8 @@ class Fact:
     place: Place
     id: str
     group: str
-    result: Result
+    result: str
+    """A ``Result``; where two judges are compared, what became of both."""
     reason: str
     """Why it is unscored, or why one of its replies is; empty where all were read."""
     orders: str

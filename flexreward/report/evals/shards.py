@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from markupsafe import Markup
 
 from flexreward.files.whole import replaced
-from flexreward.report.evals.rows import RESULTS, Fact
+from flexreward.report.evals.rows import Fact
 from flexreward.report.evals.verdict import Json
 
 PAGE_VERDICTS, PAGE_BYTES = 2_000, 30_000_000
@@ -53,12 +53,13 @@ class Layout(NamedTuple):
     num_shards: int
 
 
-def lay_out(facts: Sequence[Fact], tell: Callable[[Fact, bool], Json], folder: Path) -> Layout:
+def lay_out(facts: Sequence[Fact], tell: Callable[[Fact, bool], Json], folder: Path, results: Sequence[str]) -> Layout:
     """Choose the verdicts of the page and write the others to ``folder``.
 
     Args:
         tell: The whole verdict of a row; the second argument says whether it goes into the page.
-        folder: ``report.shards``; shards of an earlier report that are not written again are removed.
+        folder: The folder of shards; those of an earlier report that are not written again are removed.
+        results: The outcomes, in the order in which the list numbers them.
     """
     listed_bytes = sum(len(fact.said.encode()) for fact in facts)
     chars = 10_000 if listed_bytes <= EXCERPTS_BYTES else max(0, EXCERPTS_BYTES // len(facts) - 20)
@@ -81,7 +82,7 @@ def lay_out(facts: Sequence[Fact], tell: Callable[[Fact, bool], Json], folder: P
         _write_shard(folder, num_shards - 1, block.json)
     _remove_others(folder, num_shards)
     return Layout(
-        listed=tuple(_listed(facts, at, len(in_page), chars)),
+        listed=tuple(_listed(facts, at, len(in_page), chars, results)),
         blocks=tuple(Markup(block.json) for block in in_page),
         num_page=len(chosen),
         num_shards=num_shards,
@@ -136,7 +137,9 @@ def _remove_others(folder: Path, num_shards: int) -> None:
         folder.rmdir()
 
 
-def _listed(facts: Sequence[Fact], at: dict[int, tuple[int, int]], num_blocks: int, chars: int) -> Iterator[Markup]:
+def _listed(
+    facts: Sequence[Fact], at: dict[int, tuple[int, int]], num_blocks: int, chars: int, results: Sequence[str]
+) -> Iterator[Markup]:
     """Columns of ``LIST_ROWS`` rows each; words that recur are numbers into lists of the settings."""
     numbers = {name: {word: i for i, word in enumerate(words)} for name, words in vocabulary(facts).items()}
     for start in range(0, len(facts), LIST_ROWS):
@@ -148,7 +151,7 @@ def _listed(facts: Sequence[Fact], at: dict[int, tuple[int, int]], num_blocks: i
                 fact.said if file < num_blocks else fact.said[:chars]
                 for fact, (file, _) in zip(part, places, strict=True)
             ],
-            "result": [RESULTS.index(fact.result) for fact in part],
+            "result": [results.index(fact.result) for fact in part],
             "file": [file for file, _ in places],
             "place": [place for _, place in places],
         }

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from flexreward.report.evals.figures import Figures, Row
-from flexreward.report.evals.rows import Fact
 from flexreward.report.figures import difference_text, figure_text, in_plain, is_share, spread_text
 from flexreward.report.page import Count, Gauge
 from flexreward.report.words import in_words, number, percent, plural, sentence
@@ -59,10 +57,12 @@ def _th(place: int) -> str:
 
 
 def _warnings(summary: Summary) -> list[str]:
+    notes = [sentence(str(note)) for note in summary.get("notes") or ()]
     parts = [f"{name} {summary[name]}" for name in ("subset", "limit") if summary.get(name)]
-    if not parts:
-        return []
-    return [f"Only a part of the benchmark was judged ({', '.join(parts)}): not to be set beside figures of all of it."]
+    if parts:
+        part = ", ".join(parts)
+        notes.append(f"Only a part of the benchmark was judged ({part}): not to be set beside figures of all of it.")
+    return notes
 
 
 def gauges(summary: Summary) -> tuple[Gauge, ...]:
@@ -71,7 +71,7 @@ def gauges(summary: Summary) -> tuple[Gauge, ...]:
     if (rate := summary.get("parse_rate")) is not None:
         found.append(Gauge("parse rate", percent(rate), PARSE_RATE))
     cost = summary.get("cost") or {}
-    if (tokens := cost.get("completion_tokens_per_judgment")) is not None:
+    if tokens := cost.get("completion_tokens_per_judgment"):
         found.append(Gauge("tokens a judgment", number(tokens), "Written by the judge, all orders and votes together."))
     if (seconds := cost.get("seconds_per_judgment")) is not None:
         found.append(Gauge("seconds a judgment", number(seconds), "By the clock, many judged at a time."))
@@ -93,23 +93,16 @@ def bad(reasons: Mapping[str, int]) -> tuple[Count, ...]:
     return tuple(Count(name, num, in_words(name), "bad") for name, num in ordered)
 
 
-def both_ways(summary: Summary) -> tuple[tuple[str, str], ...]:
-    """The headline without the unscored rows, and with them counted as wrong, as far as the summary tells."""
-    found = summary.get("unscored_both_ways") or {}
-    return tuple((in_plain(name), number(value)) for name, value in found.items() if isinstance(value, int | float))
-
-
-def saturation(facts: Sequence[Fact], scale: tuple[float, float]) -> str:
-    """How much of the scale is used."""
-    scores = [score for fact in facts for score, _ in fact.scored]
-    if not scores:
+def saturation(use: Mapping[str, Any]) -> str:
+    """How much of the scale the replies use."""
+    if not use:
         return ""
-    [(most, times)] = Counter(scores).most_common(1)
-    ends = sum(score in scale for score in scores)
-    return sentence(
-        f"{percent(times / len(scores))} of all scores are {number(most)}, the most frequent one; "
-        f"{percent(ends / len(scores))} lie at an end of the scale, and {plural(len(set(scores)), 'value')} "
-        f"{'is' if len(set(scores)) == 1 else 'are'} used"
+    low, high = (use.get(name) or 0.0 for name in ("at_low", "at_high"))
+    values = int(use["values"])
+    return (
+        f"Of {int(use['n']):,} scores in replies {percent(use['most_share'])} are {number(use['most'])}, the most "
+        f"frequent one; {percent(low)} lie at the low end of the scale and {percent(high)} at the high end. "
+        f"{plural(values, 'value')} {'is' if values == 1 else 'are'} used."
     )
 
 

@@ -28,39 +28,42 @@ def verdict(line: Part, sample: Part | None, fact: Fact, folder: Path, *, inline
     return question(line, sample, folder, inline=inline) | {"id": fact.id, "judges": [judged(line, fact)]}
 
 
-def question(line: Part, sample: Part | None, folder: Path, *, inline: bool) -> Json:
-    """What was asked, what was judged, and what people said of it."""
+def question(line: Part, sample: Part | None, folder: Path, *, inline: bool, prefix: str = "") -> Json:
+    """What was asked, what was judged, and what people said of it.
+
+    Args:
+        folder: The run folder.
+        inline: Whether small media go into the page.
+        prefix: The way from the page to the run folder, where it is not in it.
+    """
     human = as_scores(line.get("human")) or ()
-    texts = sample.get("completions") if sample else None
-    systems = line.get("systems") or ()
-    found: Json = {
+    found = sample.get("completions") if sample else None
+    texts = found if isinstance(found, list) and len(found) == len(human) else [None] * len(human)
+    media = media_of(sample, folder, inline=inline, prefix=prefix) if sample else []
+    # Media that are completions come last; such a completion has no text.
+    bare = [i for i, text in enumerate(texts) if text is None] if sample and len(media) >= texts.count(None) else []
+    own = dict(zip(bare, media[len(media) - len(bare) :], strict=True))
+    return {
         "group": visible(str(line.get("group") or "")),
         "human": people_said(human),
+        "prompt": shown(plain(sample.get("prompt"))) if sample else None,
+        "media": media[: len(media) - len(bare)],
         "completions": [
             {
                 "label": label(i),
-                "text": shown(plain(texts[i])) if isinstance(texts, list) and i < len(texts) else None,
-                "system": visible(str(systems[i])) if i < len(systems) else "",
-                "mark": number(value),
+                "text": None if texts[i] is None else shown(plain(texts[i])),
+                "media": [own[i]] if i in own else [],
+                "system": _system(line, i),
                 "best": len(human) > 1 and value == max(human) > min(human),
             }
             for i, value in enumerate(human)
         ],
-        "prompt": shown(plain(sample.get("prompt"))) if sample else None,
-        "media": media_of(sample, folder, inline=inline) if sample else [],
     }
-    return _dealt(found)
 
 
-def _dealt(found: Json) -> Json:
-    """Media with the completion that they are, where those are nothing but media; a source picture stays above."""
-    media, completions = found["media"], found["completions"]
-    spare = len(media) - len(completions)
-    if len(completions) > 1 and spare in (0, 1) and not any(one["text"] for one in completions):
-        found["media"] = media[:spare]
-        for one, medium in zip(completions, media[spare:], strict=True):
-            one["media"] = [medium]
-    return found
+def _system(line: Part, index: int) -> str:
+    systems = line.get("systems") or ()
+    return visible(str(systems[index])) if index < len(systems) else ""
 
 
 def judged(line: Part, fact: Fact) -> Json:

@@ -42,7 +42,7 @@
       const shard = { text: null };
       shard.loaded = new Promise((resolve) => {
         const script = document.createElement("script");
-        script.src = `report.shards/${String(number).padStart(3, "0")}.js`;
+        script.src = `${settings.shards}/${String(number).padStart(3, "0")}.js`;
         script.addEventListener("load", () => resolve(shard.text));
         script.addEventListener("error", () => resolve(null));
         shard.script = script;
@@ -159,7 +159,7 @@
   }
 
   function tellCount(more = "", found = state.matches.length) {
-    const gone = missing ? "; report.shards is not beside this page" : "";
+    const gone = missing ? `; ${settings.shards} is not beside this page` : "";
     count.textContent = `${found.toLocaleString("en")} of ${rows.id.length.toLocaleString("en")} verdicts${more}${gone}`;
   }
 
@@ -215,14 +215,14 @@
     });
   }
 
-  const TONES = { right: "good", wrong: "bad", tie: "", unscored: "bad" };
-  const badge = (result) => el("span", `badge ${TONES[result]}`, settings.results[result]);
+  const TONES = { right: "good", only_b: "good", both: "good", wrong: "bad", unscored: "bad", only_a: "bad" };
+  const badge = (result, words) => el("span", `badge ${TONES[result] || ""}`, words[result]);
 
   function row(number) {
     const card = el("details", "card verdict");
     card.dataset.row = number;
     const result = settings.order[rows.result[number]];
-    if (result === "wrong" || result === "unscored") card.classList.add("is-bad");
+    if (TONES[result] === "bad") card.classList.add("is-bad");
     const flipped = settings.orders[rows.orders[number]];
     const said = el("span", "said", ...boxed(rows.said[number] || rows.id[number]));
     said.dir = "auto";
@@ -230,9 +230,9 @@
     const group = settings.group[rows.group[number]];
     if (group) summary.append(el("span", "kind", ...boxed(group)));
     const people = settings.people[rows.people[number]], judge = settings.judge[rows.judge[number]];
-    summary.append(el("span", "aside", `people ${people || "–"}, judge ${judge || "–"}`));
+    summary.append(el("span", "aside", `people ${people || "–"}, ${settings.by}${judge || "–"}`));
     if (flipped) summary.append(el("span", "badge amber", flipped === "flipped" ? "orders disagree" : "orders half agree"));
-    summary.append(badge(result));
+    summary.append(badge(result, settings.results));
     card.append(summary);
     card.addEventListener("toggle", () => { if (card.open) fill(card, number); });
     return card;
@@ -248,7 +248,7 @@
     if (!file) {
       missing = true;
       delete card.dataset.filled;
-      inside.replaceChildren(el("p", "problem", "This verdict lies in the folder report.shards, which is not beside this page."));
+      inside.replaceChildren(el("p", "problem", `This verdict lies in the folder ${settings.shards}, which is not beside this page.`));
       return;
     }
     inside.replaceChildren(...whole(file[rows.place[number]]));
@@ -273,14 +273,15 @@
     if (one.best) heading.append(el("span", "badge plain", "people’s choice"));
     if (one.system) heading.append(el("span", "aside", ...boxed(one.system)));
     const node = el("div", `side ${SIDES[one.label] || "side-more"}`, heading);
-    if (one.media) node.append(el("div", "media", ...media(one.media)));
-    if (one.text !== "" || !one.media) node.append(prose(one.text));
+    if (one.media.length) node.append(el("div", "media", ...media(one.media)));
+    if (one.text !== null || !one.media.length) node.append(prose(one.text));
     return node;
   }
 
   function judged(judge, verdict) {
-    const told = el("p", "why", badge(judge.result), " ", verdict.human, " ");
+    const told = el("p", "why", badge(judge.result, settings.each), " ");
     if (judge.name) told.prepend(el("b", "", ...boxed(judge.name)), " ");
+    told.append(verdict.human, " ");
     if (judge.reason) told.append(`The judge is unscored: ${judge.reason}.`);
     else if (verdict.completions.length > 1) {
       told.append(judge.brief === "tie" || judge.brief === "both bad" ? `The judge sees a ${judge.brief === "tie" ? "tie" : "pair that is bad"}` : `The judge prefers ${judge.brief}`, ` (${judge.scores.join(" : ")}).`);

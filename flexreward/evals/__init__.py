@@ -18,15 +18,30 @@ HERE = "flexreward.evals.benchmarks."
 
 BENCHMARKS: dict[str, str] = {
     "auto-j": HERE + "autoj:AUTOJ",
+    "bvcc": HERE + "bvcc:BVCC",
+    "genai-edit": HERE + "genai:GENAI_EDIT",
+    "genai-image": HERE + "genai:GENAI_IMAGE",
+    "genai-video": HERE + "genai:GENAI_VIDEO",
     "judgebench": HERE + "judgebench:JUDGEBENCH",
     "judgebench-claude": HERE + "judgebench:JUDGEBENCH_CLAUDE",
     "judgelm": HERE + "judgelm:JUDGELM",
     "llmbar": HERE + "llmbar:LLMBAR",
     "llmbar-processed": HERE + "llmbar:LLMBAR_PROCESSED",
+    "mj-bench": HERE + "mj_bench:MJ_BENCH",
+    "mj-bench-quality": HERE + "mj_bench:MJ_BENCH_QUALITY",
+    "mj-bench-safety": HERE + "mj_bench:MJ_BENCH_SAFETY",
+    "mllm-judge-batch": HERE + "mllm_judge:MLLM_JUDGE_BATCH",
+    "mllm-judge-pair": HERE + "mllm_judge:MLLM_JUDGE_PAIR",
+    "mllm-judge-score": HERE + "mllm_judge:MLLM_JUDGE_SCORE",
     "mt-bench": HERE + "mt_bench:MT_BENCH",
+    "multimodal-rewardbench": HERE + "multimodal_rewardbench:MULTIMODAL_REWARDBENCH",
+    "nisqa": HERE + "nisqa:NISQA",
     "pandalm": HERE + "pandalm:PANDALM",
     "rewardbench2": HERE + "rewardbench2:REWARDBENCH2",
     "rm-bench": HERE + "rm_bench:RM_BENCH",
+    "somos": HERE + "somos:SOMOS",
+    "vl-rewardbench": HERE + "vl_rewardbench:VL_REWARDBENCH",
+    "voxsim": HERE + "voxsim:VOXSIM",
 }
 """Name to ``module:ATTRIBUTE``, by the alphabet, a line each."""
 

@@ -11,6 +11,7 @@ import pytest
 
 from flexreward.engines.base import Capabilities, Placed, Prompt, Sampling
 from flexreward.engines.scripted import ScriptedEngine
+from flexreward.engines.scripts import SCRIPTS
 from flexreward.errors import RefusedError, SampleError
 from flexreward.files.outcome_file import OutcomeFile
 from flexreward.files.outcomes import Item, encode, header_of, outcome_row, request_digest
@@ -142,6 +143,27 @@ def test_the_scripted_engine_takes_all_modalities():
     assert judgment.outcome.scores == (4, 4)
     (judgment,) = Judge(ScriptedEngine(good), load_template("mos")).judge_now([SOUND])
     assert judgment.outcome.scores == (4,)
+
+
+@pytest.mark.parametrize(("name", "first", "longer"), [
+    ("mj-align", (10, 1), (1, 1)),
+    ("gen-image", (1, 0), (1, 1)),
+    ("gen-edit", (1, 0), (1, 1)),
+    ("mos", (5,), None),
+    ("mos-bvcc", (5,), (1,)),
+    ("ss", (5,), None),
+])  # fmt: skip
+def test_the_bundled_scripts_answer_on_the_scale_of_templates_that_show_media(name, first, longer):
+    template = load_template(name)
+    kind = template.media[-1].partition("_")[0]
+    own = tuple(Media(kind=kind, data=b"own") for slot in template.media if "_" not in slot)
+    judged = [Media(kind=kind, data=b"%d" % slot) for slot in range(1, template.num_completions + 1)]
+    completions = ("claim",) if name == "ss" else tuple(judged)
+    request = JudgeRequest(prompt="q", completions=completions, media=own)
+    for script, scores in (("first", first), ("longer", longer)):
+        (judgment,) = Judge(ScriptedEngine(SCRIPTS[script]), template, both_orders=False).judge_now([request])
+        assert scores in (None, judgment.outcome.scores)
+        assert all(score in template.scale for score in judgment.outcome.scores)
 
 
 def test_an_encoder_of_text_refuses_media_even_when_it_is_asked_directly():

@@ -47,6 +47,15 @@ def choices(votes_NOKC: Floats) -> Ints:
     return winners(votes_NOKC.reshape(-1, votes_NOKC.shape[3])).reshape(votes_NOKC.shape[:3])
 
 
+def order_choices(votes_NOKC: Floats, first_NO: Ints) -> Ints:
+    """(N, O) Whom each order prefers by the mean of its votes; UNREAD where it was not shown, or has no quorum."""
+    asked_NO = first_NO >= 0
+    scores_NOC = np.stack(
+        [outcomes(votes_NOKC[:, [o]], asked_NO[:, [o]], "mean") for o in range(asked_NO.shape[1])], axis=1
+    )
+    return choices(scores_NOC[:, :, None])[..., 0]
+
+
 def sides(votes_NOKC: Floats) -> Ints:
     """(N, O, K) How many votes of its prompt choose as this one does, itself counted; 0 where it cannot be read."""
     choice_NOK, read_NOK = choices(votes_NOKC), read(votes_NOKC)

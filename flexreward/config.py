@@ -173,13 +173,19 @@ def open_engine(recipe: JudgeRecipe) -> Engine:
 
 
 def open_judge(
-    recipe: JudgeRecipe, *, template: str | None = None, ledger: Ledger | None = None, engine: Engine | None = None
+    recipe: JudgeRecipe,
+    *,
+    template: str | None = None,
+    ledger: Ledger | None = None,
+    engine: Engine | None = None,
+    order_seed: int | None = None,
 ) -> Judge:
     """The judge with its model loaded.
 
     Args:
         template: Instead of the recipe's; ``pair`` where neither names one.
         engine: One that ``open_engine`` made of this recipe, so that several templates share a model.
+        order_seed: Show each request in one order drawn from this and its id.
     """
     from flexreward.calibrator import load_calibrator, refuse_other
     from flexreward.engines.base import Sampling
@@ -204,6 +210,7 @@ def open_judge(
         votes=recipe.votes,
         aggregate=recipe.aggregate,
         both_orders=recipe.both_orders,
+        order_seed=order_seed,
         prefill=recipe.prefill,
         ledger=ledger,
         deadline_s=recipe.deadline_s,

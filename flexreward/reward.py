@@ -19,7 +19,8 @@ def reward(outcome: Outcome | Judgment, index: int = 0) -> float | None:
     """
     calibrator = None
     if isinstance(outcome, Judgment):
-        outcome, calibrator = outcome.outcome, outcome.calibrator
+        calibrator = outcome.calibrator
+        outcome = outcome.outcome
     if isinstance(outcome, Unscored):
         return None
     if calibrator is not None:

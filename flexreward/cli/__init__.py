@@ -15,7 +15,9 @@ import typer
 from flexreward.cli.bench import bench
 from flexreward.cli.best_of_n import best_of_n
 from flexreward.cli.check import check
+from flexreward.cli.compare import compare
 from flexreward.cli.doctor import doctor
+from flexreward.cli.eval import eval_
 from flexreward.cli.judge import judge
 from flexreward.cli.pairs import pairs
 from flexreward.cli.report import report
@@ -38,6 +40,8 @@ def _add(command: Callable[..., None], name: str | None = None) -> None:
 _add(judge)
 _add(best_of_n, "best-of-n")
 _add(pairs)
+_add(eval_, "eval")
+_add(compare)
 _add(report)
 _add(check)
 _add(doctor)

@@ -68,8 +68,12 @@ class Opened:
     recipe: JudgeRecipe
 
 
-def open_for(job: JudgeOptions, recipe: JudgeRecipe, template: str) -> Opened:
-    """The judge with its model loaded, and the store that the options name behind it."""
+def open_for(job: JudgeOptions, recipe: JudgeRecipe, template: str, *, order_seed: int | None = None) -> Opened:
+    """The judge with its model loaded, and the store that the options name behind it.
+
+    Args:
+        order_seed: See ``Judge``.
+    """
     from flexreward.ledger import Ledger
     from flexreward.ledger.store import Store
 
@@ -78,7 +82,8 @@ def open_for(job: JudgeOptions, recipe: JudgeRecipe, template: str) -> Opened:
     store = (
         None if job.no_store else Store(job.store, notify=lambda line: print(f"flexreward: {line}", file=sys.stderr))
     )
-    return Opened(judge=open_judge(recipe, template=template, ledger=Ledger(store)), recipe=recipe)
+    judge = open_judge(recipe, template=template, ledger=Ledger(store), order_seed=order_seed)
+    return Opened(judge=judge, recipe=recipe)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,8 +150,10 @@ def print_estimate(job: JudgeOptions, opened: Opened, items: Items) -> None:
     print(json.dumps({"estimate": found.as_json()}) if job.as_json else found.line())
 
 
-def finish(job: JudgeOptions, done: Done, fields: dict[str, Any], lines: list[str]) -> NoReturn:
-    """Print what came out, and exit 0, or 1 above ``--max-unscored``."""
+def finish(
+    job: JudgeOptions, done: Done, fields: dict[str, Any], lines: list[str], *, failed: bool = False
+) -> NoReturn:
+    """Print what came out, and exit 0, or 1 if it ``failed`` or above ``--max-unscored``."""
     counts = done.counts
     stream = sys.stderr if job.as_json else sys.stdout
     for line in lines:
@@ -164,7 +171,7 @@ def finish(job: JudgeOptions, done: Done, fields: dict[str, Any], lines: list[st
     if too_many:
         share = f"{100 * counts.unscored_share:.1f} %"
         print(f"flexreward: {share} unscored, more than --max-unscored allows", file=sys.stderr)
-    raise typer.Exit(1 if too_many else 0)
+    raise typer.Exit(1 if too_many or failed else 0)
 
 
 def headline(done: Done, out: Path) -> str:

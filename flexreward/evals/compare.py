@@ -18,7 +18,8 @@ from flexreward.calibrator import settings
 from flexreward.errors import OutputError
 from flexreward.evals import load_benchmark
 from flexreward.evals.base import Benchmark, Task
-from flexreward.evals.paired import differences, plain
+from flexreward.evals.bias import format_sensitivity
+from flexreward.evals.paired import differences
 from flexreward.evals.recount import figure, right, spearman
 from flexreward.evals.run import RunFolder, finite
 from flexreward.evals.scaling import mean_length, nearness
@@ -78,7 +79,8 @@ def compare(a: Run, b: Run, *, seed: int = 0) -> dict[str, Any]:
         ``figures`` by name, ``{"a", "b", "difference", "low", "high", "p", "n"}`` each; ``groups``, the first of them
         by group, with the mean length of the replies; ``changed``, what tells the two judges apart; ``choices``, how
         often they choose alike; ``differ``, the rows on which they do not; ``length``, whether the difference goes with
-        the length of ``b``'s reasoning. ``null`` where a figure is not defined.
+        the length of ``b``'s reasoning; ``format``, where nothing but the template changed (see
+        ``flexreward.evals.bias``). ``null`` where a figure is not defined.
 
     Raises:
         OutputError: They are not over the same rows.
@@ -102,12 +104,14 @@ def compare(a: Run, b: Run, *, seed: int = 0) -> dict[str, Any]:
         "a": _named(a),
         "b": _named(b),
         "changed": changed(a, b),
-        "figures": plain(differences(a.table, b.table, task, seed=seed)),
+        "figures": {name: asdict(one) for name, one in differences(a.table, b.table, task, seed=seed).items()},
         "groups": groups if len(groups) > 1 else {},
         "length": _by_length(a, b, groups),
         "choices": _choices(a.table, b.table, task),
         "differ": _rows_that_differ(a.table, b.table, task),
     }
+    if set(fields["changed"]) == {"template"}:
+        fields["format"] = format_sensitivity(task, a.table, b.table, seed=seed)
     found: dict[str, Any] = finite(fields)
     return found
 

@@ -175,7 +175,7 @@ def _of_orders(task: Task, table: Table) -> Iterator[Figure]:
 def _unscored(task: Task, table: Table, found: dict[str, Estimate], seed: int) -> dict[str, Estimate]:
     """The share of unscored rows, and what becomes of the main figures when they are wrong."""
     missing_N = ~table.scored_N
-    told = {"unscored": estimate(corr.MEAN, missing_N.astype(np.float64), seed=seed, clusters=_clusters(table))}
+    told = {"unscored": estimate(corr.MEAN, missing_N.astype(np.float64), seed=seed, clusters=clusters_of(table))}
     if not missing_N.any():
         return told | {f"{name}_unscored_wrong": found[name] for name in MAIN[task]}
     filled = replace(table, scores_NC=_far_off(table)) if task == "rating" else table
@@ -212,11 +212,11 @@ def _figure(name: str, metric: Metric, *columns: Any, where: Bools | None = None
 
 
 def _sampled(one: Figure, table: Table, seed: int | list[int]) -> Sampled:
-    clusters = _clusters(table)
+    clusters = clusters_of(table)
     return sampled(one.metric, *one.columns, seed=seed, clusters=None if clusters is None else clusters[one.rows])
 
 
-def _clusters(table: Table) -> Ints | None:
+def clusters_of(table: Table) -> Ints | None:
     """(N,) the number of each row's cluster, where rows name one."""
     names = [columns.get("cluster") for columns in table.columns]
     if all(name is None for name in names):

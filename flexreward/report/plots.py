@@ -176,6 +176,8 @@ def _rounded(low: float, high: float, share: bool) -> tuple[float, float, float]
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if power * factor >= raw * 0.999)
     bottom, top = math.floor(low / step) * step, math.ceil(high / step) * step
+    if bottom == top:  # one value, on a step
+        bottom, top = bottom - step, top + step
     if share:
         bottom, top = max(0.0, bottom), min(1.0, top)
     return bottom, top, step

@@ -50,7 +50,7 @@ def test_two_runs_are_compared_by_figure_by_group_and_row_by_row(tmp_path):
     found = compare(a, b)
     assert found["figures"]["accuracy"]["difference"] == pytest.approx(1 / 5)
     assert found["figures"]["accuracy"]["n"] == 25
-    assert found["figures"]["accuracy, unscored wrong"]["difference"] == pytest.approx(2 / 6)
+    assert found["figures"]["accuracy_unscored_wrong"]["difference"] == pytest.approx(2 / 6)
     assert found["groups"]["odd"]["difference"] == pytest.approx(0)
     assert found["groups"]["even"]["difference"] == pytest.approx(0.5)
     assert found["changed"] == {"model": ["m", "n"]}

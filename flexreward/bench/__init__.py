@@ -2,7 +2,7 @@
 
     {"bars": {name: {"value", "goal", "baseline", "n", "interval"}}, "machine": {...}}
 
-A value is a ratio of paired runs, and higher is better, unless its name ends in a unit (``_us``, ``_mb``) or in
+A value is a ratio of paired runs, and higher is better, unless its name ends in a unit (``_us``, ``_s``, ``_mb``) or in
 ``_idle``, a share of time.
 """
 
@@ -23,10 +23,10 @@ from typing import Any, NamedTuple, cast
 
 from flexreward.errors import RecipeError
 
-BENCHES = {"engine": "flexreward.bench.engine:bars"}
+BENCHES = {"engine": "flexreward.bench.engine:bars", "eval": "flexreward.bench.eval:bars"}
 """Each names a function without arguments that returns bars by name."""
 
-UNITS = ("_us", "_mb", "_idle")
+UNITS = ("_us", "_s", "_mb", "_idle")
 PACKAGES = ("torch", "transformers", "vllm", "flash-attn", "ray")
 
 

@@ -12,9 +12,10 @@ import numpy as np
 
 from flexreward.errors import SampleError
 from flexreward.evals.base import Figures, Scores
+from flexreward.evals.metrics import correlation as corr
 from flexreward.evals.rows import text_field
 from flexreward.evals.source import Folder
-from flexreward.evals.table import Bools, Floats, Table
+from flexreward.evals.table import Floats, Table
 from flexreward.files.columns import shown
 from flexreward.files.rows import Row as FileRow
 
@@ -74,40 +75,26 @@ def mos_figures(table: Table, *, missing: float, rounded: bool, systems: bool) -
         to_one = np.array([round(value, 1) for value in human_N.tolist()])
         shorter = correlations(judge_N, to_one)
         figures |= {f"{name}_labels_rounded": round(value, 3) for name, value in shorter.items() if name != "kendall"}
-    if systems and any(table.systems):
-        found = correlations(*_by_system(table, judge_N, human_N))
+    if systems:
+        found = correlations(*(_by_system(table, judge_N, human_N) if len(table) else (judge_N, human_N)))
         figures |= {f"system_{name}": value for name, value in found.items()}
     return figures
 
 
 def correlations(judge_N: Floats, human_N: Floats) -> dict[str, float]:
     """``pearson`` (LCC), ``spearman`` (SRCC), ``kendall`` (KTAU, tau-b) and ``mse``; NaN where one side is constant."""
-    from scipy.stats import kendalltau, pearsonr, spearmanr
-
-    nan = float("nan")
-    mse = float(np.mean((judge_N - human_N) ** 2)) if len(judge_N) else nan
-    if len(judge_N) < 2 or not np.ptp(judge_N) or not np.ptp(human_N):
-        return {"pearson": nan, "spearman": nan, "kendall": nan, "mse": mse}
-    found = (measure(judge_N, human_N).statistic for measure in (pearsonr, spearmanr, kendalltau))
-    return dict(zip(("pearson", "spearman", "kendall"), map(float, found), strict=True)) | {"mse": mse}
+    measures = {"pearson": corr.pearson, "spearman": corr.spearman, "kendall": corr.kendall, "mse": corr.mse}
+    return {name: measure(judge_N, human_N) for name, measure in measures.items()}
 
 
 def _by_system(table: Table, judge_N: Floats, human_N: Floats) -> tuple[Floats, Floats]:
-    """(S,) the means of each system, in the order of their first row."""
-    names_N = np.array([systems[0] if systems else "" for systems in table.systems], dtype=object)
-    given = {
-        str(name): float(columns["system_score"])
-        for name, columns in zip(names_N, table.columns, strict=True)
-        if "system_score" in columns
-    }
-    judge, human = [], []
-    for name in dict.fromkeys(names_N.tolist()):
-        here_N: Bools = names_N == name
-        if given and name not in given:
-            continue
-        judge.append(float(judge_N[here_N].mean()))
-        human.append(given.get(name, float(human_N[here_N].mean())))
-    return np.array(judge), np.array(human)
+    """(S,) the judge's mean of each system, and what is true of it."""
+    given = {systems[0]: c["system_score"] for systems, c in zip(table.systems, table.columns, strict=True) if c}
+    names, judge_S, human_S = corr.system_means([systems[0] for systems in table.systems], judge_N, human_N)
+    if not given:
+        return judge_S, human_S
+    known_S = np.array([name in given for name in names])
+    return judge_S[known_S], np.array([given[name] for name in names if name in given], dtype=np.float64)
 
 
 def read_mos(reply: str, count: int) -> Scores | None:

@@ -166,12 +166,17 @@ def test_the_bundled_scripts_answer_on_the_scale_of_templates_that_show_media(na
         assert all(score in template.scale for score in judgment.outcome.scores)
 
 
-def test_an_encoder_of_text_refuses_media_even_when_it_is_asked_directly():
-    from flexreward.engines.encoding import Encoder
+async def test_a_model_of_text_refuses_media_even_when_it_is_asked_directly(checkpoint):
+    from flexreward.engines.transformers import TransformersEngine
 
-    prompt = Prompt(system="s", user="u", media=(Placed(0, image()),))
-    with pytest.raises(RefusedError, match="cannot be shown the image"):
-        Encoder.encode(object.__new__(Encoder), prompt)
+    engine = TransformersEngine(checkpoint)
+    request = JudgeRequest(prompt="q", completions=("a",), media=(image(),))
+    outcome = (await Judge(engine, load_template("image-score")).judge(request)).outcome
+    assert outcome == Unscored(reason=Reason.REFUSED, detail="the engine reads text, and the prompt shows image")
+    prompt = load_template("image-score").render(request)
+    with pytest.raises(RefusedError, match="a model of text cannot be shown the image"):
+        await anext(engine.generate(prompt, Sampling()))
+    await engine.close()
 
 
 # What they change, and what they do not

@@ -14,6 +14,8 @@ import numpy as np
 from flexreward.errors import SampleError
 from flexreward.evals.base import Benchmark, Drawn, Figures, Row, Source
 from flexreward.evals.media_rows import Names, medium
+from flexreward.evals.metrics.correlation import pearson
+from flexreward.evals.metrics.ranking import edits
 from flexreward.evals.rows import field, text_field
 from flexreward.evals.source import Folder
 from flexreward.evals.table import Floats, Table
@@ -59,26 +61,26 @@ def batch_rows(folder: Folder) -> Iterator[Row]:
             raise SampleError(f"{row.where}: human is {shown(label)}, {expected}; copy the file again")
         places = [label.index(letter) if letter in label else len(letters) for letter in letters]
         human = tuple(float(len(letters) - place) for place in places)
-        yield _row(folder, row, names(_id(row, "id")), answers, human, {"ranking": label})
+        yield _row(folder, row, names(_id(row, "id")), answers, human, ranking=label)
 
 
-def _row(
-    folder: Folder, row: FileRow, name: str, answers: Any, human: tuple[float, ...], columns: Mapping[str, Any] = {}
-) -> Row:
+def _row(folder: Folder, row: FileRow, name: str, answers: Any, human: tuple[float, ...], **columns: Any) -> Row:
+    """Rows about one image are a cluster: they err together."""
     texts = [answer.get("answer") if isinstance(answer, Mapping) else None for answer in answers]
     if not all(isinstance(text, str) for text in texts):
         raise SampleError(f"{row.where}: an answer has no text under 'answer'; is this the publisher's file?")
+    image = medium(folder, row, "image_path")
     return Row(
         request=JudgeRequest(
             id=name,
             prompt=text_field(row, "instruction"),
             completions=tuple(map(str, texts)),
-            media=(medium(folder, row, "image_path"),),
+            media=(image,),
         ),
         human=human,
         group=text_field(row, "original_dataset"),
         systems=tuple(str(answer.get("name", "")) for answer in answers),
-        columns=columns,
+        columns={"cluster": image.path.name if image.path else name, **columns},
     )
 
 
@@ -100,10 +102,10 @@ def published_score(table: Table) -> Figures:
     figures = {}
     for name, here_N in _data_sets(table):
         pooled = [
-            _pearson(scores_NK[here_N, : k + 1].T.ravel(), np.tile(human_N[here_N], k + 1))
+            pearson(scores_NK[here_N, : k + 1].T.ravel(), np.tile(human_N[here_N], k + 1))
             for k in range(runs_NKC.shape[1])
         ]
-        figures[f"pearson/{name}"] = float(np.median(pooled))
+        figures[f"pearson/{name}"] = float(np.median(np.nan_to_num(pooled, nan=0.0)))
     return _over_data_sets(figures, "pearson")
 
 
@@ -167,28 +169,16 @@ def _over_data_sets(figures: dict[str, float], name: str) -> dict[str, float]:
     return {f"{name}_over_groups": mean, **figures}
 
 
-def _pearson(judge: Floats, human: Floats) -> float:
-    if len(judge) < 2 or not np.ptp(judge) or not np.ptp(human):
-        return 0.0
-    return float(np.corrcoef(judge, human)[0, 1])
+def _ranking(scores_C: Floats) -> tuple[int, ...]:
+    """Places, best first, the later of two equal ones first; empty where nothing was read."""
+    known = [(score, place) for place, score in enumerate(scores_C.tolist()) if not np.isnan(score)]
+    return tuple(place for _, place in sorted(known, reverse=True))
 
 
-def _ranking(scores_C: Floats) -> str:
-    """Letters, best first, the later of two equal ones first; empty where nothing was read."""
-    if np.isnan(scores_C[0]):
-        return ""
-    known = [(score, chr(ord("A") + i)) for i, score in enumerate(scores_C.tolist()) if not np.isnan(score)]
-    return "".join(letter for _, letter in sorted(known, reverse=True))
-
-
-def _distance(one: str, other: str) -> float:
-    """Levenshtein's, over the longer one's length."""
-    row = list(range(len(other) + 1))
-    for i, a in enumerate(one, 1):
-        left, row[0] = row[0], i
-        for j, b in enumerate(other, 1):
-            left, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, left + (a != b))
-    return row[-1] / max(len(one), len(other))
+def _distance(judge: tuple[int, ...], human: str) -> float:
+    """Edits over the length of the longer."""
+    people = tuple(ord(letter) - ord("A") for letter in human)
+    return edits(judge, people) / max(len(judge), len(people))
 
 
 def _source(task: str) -> Source:

@@ -108,8 +108,9 @@ def _replies(table: Table) -> tuple[Bools, Bools, Bools]:
     asked_NOK = np.broadcast_to((table.first_NO >= 0)[..., None], choice_NOK.shape)
     right_NOK = asked_NOK & (choice_NOK == said(table)[:, None, None])
     read_NOK = asked_NOK & (choice_NOK != UNREAD)
-    num_rows = len(table)
-    return right_NOK.reshape(num_rows, -1), asked_NOK.reshape(num_rows, -1), read_NOK.reshape(num_rows, -1)
+    num_n, num_o, num_k = choice_NOK.shape
+    right_NK, asked_NK, read_NK = (values.reshape(num_n, num_o * num_k) for values in (right_NOK, asked_NOK, read_NOK))
+    return right_NK, asked_NK, read_NK
 
 
 def read(reply: str, count: int) -> Scores | None:

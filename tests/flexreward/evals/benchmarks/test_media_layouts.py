@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from flexreward.errors import SampleError
 from flexreward.evals import load_benchmark
 from flexreward.evals.source import open_folder
+from flexreward.evals.table import table_of
 from flexreward.templates import load_template
 from flexreward.types import Media
 
@@ -55,7 +57,7 @@ def test_mllm_judge_takes_both_keys_both_kinds_of_numbers_and_both_styles_of_pat
     assert (len(pair[0].request.completions), pair[0].human) == (2, (1.0, 0.0))
     batch = load("mllm-judge-batch", publish.folder)
     assert (batch[0].human, batch[0].columns, batch[0].systems) == (
-        (4.0, 3.0, 2.0, 1.0), {"ranking": "ABCD"}, tuple("abcd")
+        (4.0, 3.0, 2.0, 1.0), {"cluster": "0.jpg", "ranking": "ABCD"}, tuple("abcd")
     )  # fmt: skip
 
 
@@ -358,3 +360,4 @@ def test_what_is_stated_of_a_benchmark_fits_its_template_and_figures(name):
     assert benchmark.quirks
     assert benchmark.source.remedy
     assert "Quirks: " in benchmark.published.__doc__
+    assert math.isnan(benchmark.published(table_of([]))[benchmark.headline])

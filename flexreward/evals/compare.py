@@ -18,7 +18,6 @@ from flexreward.calibrator import settings
 from flexreward.errors import OutputError
 from flexreward.evals import load_benchmark
 from flexreward.evals.base import Benchmark, Task
-from flexreward.evals.bias import format_sensitivity
 from flexreward.evals.paired import differences
 from flexreward.evals.recount import figure, right, spearman
 from flexreward.evals.run import RunFolder, finite
@@ -79,8 +78,8 @@ def compare(a: Run, b: Run, *, seed: int = 0) -> dict[str, Any]:
         ``figures`` by name, ``{"a", "b", "difference", "low", "high", "p", "n"}`` each; ``groups``, the first of them
         by group, with the mean length of the replies; ``changed``, what tells the two judges apart; ``choices``, how
         often they choose alike; ``differ``, the rows on which they do not; ``length``, whether the difference goes with
-        the length of ``b``'s reasoning; ``format``, where nothing but the template changed (see
-        ``flexreward.evals.bias``). ``null`` where a figure is not defined.
+        the length of ``b``'s reasoning. ``null`` where a figure is not defined. Where nothing but the template changed,
+        ``figures`` and ``choices`` are the judge's sensitivity to the form of the question.
 
     Raises:
         OutputError: They are not over the same rows.
@@ -110,8 +109,6 @@ def compare(a: Run, b: Run, *, seed: int = 0) -> dict[str, Any]:
         "choices": _choices(a.table, b.table, task),
         "differ": _rows_that_differ(a.table, b.table, task),
     }
-    if set(fields["changed"]) == {"template"}:
-        fields["format"] = format_sensitivity(task, a.table, b.table, seed=seed)
     found: dict[str, Any] = finite(fields)
     return found
 
@@ -195,12 +192,16 @@ def _by_length(a: Run, b: Run, groups: Mapping[str, Mapping[str, Any]]) -> dict[
 
 
 def _choices(a: Table, b: Table, task: Task) -> dict[str, Any]:
-    """How alike the two are, whoever is right: choices for several completions, correlation for ratings."""
+    """How alike the two are, whoever is right: choices and their margins, or ratings."""
     both_N = a.scored_N & b.scored_N
+    one, other = (run.scores_NC[both_N] for run in (a, b))
     if task == "rating":
-        return {"n": int(both_N.sum()), "spearman": spearman(a.scores_NC[both_N, 0], b.scores_NC[both_N, 0])}
-    alike_N = winners(a.scores_NC) == winners(b.scores_NC)
-    found: dict[str, Any] = {"n": int(both_N.sum()), "alike": _mean(alike_N[both_N].astype(np.float64))}
+        return {"n": len(one), "spearman": spearman(one[:, 0], other[:, 0])}
+    found: dict[str, Any] = {
+        "n": len(one),
+        "alike": _mean((winners(one) == winners(other)).astype(np.float64)),
+        "spearman": spearman(one[:, 0] - one[:, 1], other[:, 0] - other[:, 1]),
+    }
     right_a, right_b = (right(run.scores_NC, run.human_NC, task) == 1 for run in (a, b))
     for name, here_N in (
         ("both_right", right_a & right_b),

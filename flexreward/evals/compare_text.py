@@ -26,7 +26,8 @@ def lines_of(found: Mapping[str, Any]) -> list[str]:
     choices = found["choices"]
     if "alike" in choices:
         lines.append(
-            f"choices alike: {_number(choices['alike'])} of {choices['n']} rows that both scored; both right "
+            f"choices alike: {_number(choices['alike'])} of {choices['n']} rows that both scored (margins: Spearman "
+            f"{_number(choices['spearman'])}); both right "
             f"{choices['both_right']}, only A {choices['only_a']}, only B {choices['only_b']}, "
             f"neither {choices['neither']}"
         )

@@ -11,8 +11,8 @@ from flexreward.evals.metrics.bootstrap import Difference, paired
 from flexreward.evals.strict import MAIN, Figure, clusters_of, figures, system_figures
 from flexreward.evals.table import Table
 
-OF_PEOPLE = ("base_rate",)
-"""Figures that no judge changes."""
+LEFT_OUT = ("base_rate", "tie_calibrated_epsilon")
+"""One that no judge changes, and one that is a setting."""
 
 
 def differences(a: Table, b: Table, task: Task, *, seed: int = 0) -> dict[str, Difference]:
@@ -38,7 +38,7 @@ def _paired(a: Table, b: Table, ones: Iterator[Figure], others: Iterator[Figure]
     clusters = clusters_of(a)
     found = {}
     for one in ones:
-        if one.name not in named or one.name in OF_PEOPLE:
+        if one.name not in named or one.name in LEFT_OUT:
             continue
         other = named[one.name]
         rows, here, there = np.intersect1d(one.rows, other.rows, return_indices=True)

@@ -54,7 +54,17 @@ def test_two_runs_are_compared_by_figure_by_group_and_row_by_row(tmp_path):
     assert found["groups"]["odd"]["difference"] == pytest.approx(0)
     assert found["groups"]["even"]["difference"] == pytest.approx(0.5)
     assert found["changed"] == {"model": ["m", "n"]}
-    assert found["choices"] == {**{"n": 25, "alike": 2 / 5, "both_right": 5, "only_a": 5, "only_b": 10, "neither": 5}}
+    assert found["choices"] == {
+        **{
+            "n": 25,
+            "alike": 2 / 5,
+            "spearman": pytest.approx(-1 / 6),
+            "both_right": 5,
+            "only_a": 5,
+            "only_b": 10,
+            "neither": 5,
+        }
+    }
     differ = {row["id"]: row for row in found["differ"]}
     assert len(differ) == 20
     assert differ["5"] == {"id": "5", "group": "even", "human": [1, 0], "a": None, "b": [7, 3]}

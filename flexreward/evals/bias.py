@@ -1,7 +1,8 @@
-"""What moves a judge besides the content: the place of a completion, its length, the form it is asked in.
+"""What moves a judge besides the content: the place of a completion, its length, its favourite scores.
 
 Plain JSON-able values; a part that a run cannot tell is left out. People are beside the judge throughout, since they
-too may like the longer completion, or find two alike.
+too may like the longer completion, or find two alike. What the form of the question does takes two runs
+(``flexreward.evals.compare``).
 
 Letters of the shapes: see ``flexreward.evals.table``; M comparisons: a pair of completions of one row.
 """
@@ -16,8 +17,8 @@ import numpy as np
 
 from flexreward.evals.base import Benchmark, Task
 from flexreward.evals.metrics.bootstrap import estimate, paired
-from flexreward.evals.metrics.correlation import MEAN, MSE, PEARSON, SPEARMAN, spearman
-from flexreward.evals.recount import order_choices, right
+from flexreward.evals.metrics.correlation import MEAN, SPEARMAN
+from flexreward.evals.recount import order_choices
 from flexreward.evals.table import Bools, Floats, Ints, Table
 from flexreward.evals.winners import TIE, UNREAD, said, winners
 from flexreward.types import Scale
@@ -164,35 +165,6 @@ def score_use(table: Table, scale: Scale | None = None) -> dict[str, Any]:
         "most": float(values[counts.argmax()]),
         "most_share": float(counts.max() / len(scores)),
         "histogram": [{"low": start, "high": end, "n": n} for start, end, n in bins],
-    }
-
-
-def format_sensitivity(task: Task, a: Table, b: Table, *, seed: int = 0) -> dict[str, Any]:
-    """One judge asked in two forms, over rows that it scored in both: ``a`` and ``b`` hold the same rows.
-
-    Returns:
-        ``n``; ``spearman`` of the two margins (for ratings, of the scores); for choices ``alike``, the share of rows
-        with the same one; ``figures``, the difference in how right it is (for ratings in Pearson, Spearman and MSE),
-        with interval and p-value.
-    """
-    both_N = a.scored_N & b.scored_N
-    one, other = a.where(both_N), b.where(both_N)
-    if task == "rating":
-        x_N, y_N, human_N = one.scores_NC[:, 0], other.scores_NC[:, 0], one.human_NC[:, 0]
-        metrics = {"pearson": PEARSON, "spearman": SPEARMAN, "mse": MSE}
-        figures = {
-            name: asdict(paired(metric, (x_N, human_N), (y_N, human_N), seed=seed)) for name, metric in metrics.items()
-        }
-        return {"n": len(one), "spearman": spearman(x_N, y_N), "figures": figures}
-    alike_N = winners(one.scores_NC) == winners(other.scores_NC)
-    x_N, y_N = (right(run.scores_NC, run.human_NC, task) for run in (one, other))
-    told_N = ~np.isnan(x_N)
-    name = "concordance" if task == "ranking" else "accuracy"
-    return {
-        "n": len(one),
-        "spearman": spearman(*((run.scores_NC[:, 0] - run.scores_NC[:, 1]) for run in (one, other))),
-        "alike": _share(alike_N, None, seed=seed),
-        "figures": {name: asdict(paired(MEAN, (x_N[told_N],), (y_N[told_N],), seed=seed))},
     }
 
 

@@ -391,3 +391,72 @@ def test_timings_stay_out_of_the_outcomes(data, tmp_path):
     outcomes = tmp_path / "run" / "outcomes.jsonl"
     assert len(timings_path(outcomes).read_bytes().splitlines()) == NUM_ROWS
     assert b"seconds" not in outcomes.read_bytes()
+
+
+def write_mllm(folder: Path, num_rows: int = 6) -> Path:
+    """Pairs about images in MLLM-as-a-Judge's layout."""
+    (folder / "Benchmark").mkdir(parents=True)
+    (folder / "image").mkdir()
+    lines = []
+    for i in range(num_rows):
+        (folder / "image" / f"{i}.jpg").write_bytes(b"\xff\xd8\xff" + bytes([i]))
+        answers = {f"answer{n}": {"name": f"m{n}", "answer": "long " * (3 - n)} for n in (1, 2)}
+        lines.append(
+            {"id": i, "pair_id": i, "image_path": f"image/{i}.jpg", "original_dataset": ("coco", "math")[i % 2]}
+            | {"instruction": "What is shown?", "human": "ABC"[i % 3], **answers}
+        )
+    (folder / "Benchmark" / "pair.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder
+
+
+def test_rows_with_images_run_and_the_folder_keeps_what_was_shown(tmp_path, capsys):
+    folder, out = write_mllm(tmp_path / "mllm"), tmp_path / "run"
+    command = ("eval", "mllm-judge-pair", "--data", folder, "--out", out, *SCRIPTED, "--no-store")
+    assert call(*command) == 0
+    found = summary(out)
+    assert found["strict"]["accuracy"]["value"] == pytest.approx(2 / 6)
+    assert "accuracy/coco" in found["strict"]
+    samples = [json.loads(line) for line in (out / "samples.jsonl").read_bytes().splitlines()]
+    assert [(out / "media" / sample["images"][0]).read_bytes()[3] for sample in samples] == list(range(6))
+    assert call(*command[:-3], "--judge", "scripted:longer", "--no-store", "--subset", "math", "--overwrite") == 0
+    assert (summary(out)["subset"], summary(out)["rows"]) == ("math", 3)
+    assert "3 rows (only math)" in capsys.readouterr().out
+
+
+def test_a_missing_image_or_image_folder_is_one_line_before_anything_is_judged(tmp_path, capsys):
+    folder, out = write_mllm(tmp_path / "mllm"), tmp_path / "run"
+    command = ("eval", "mllm-judge-pair", "--data", folder, "--out", out, *SCRIPTED, "--no-store")
+    (folder / "image" / "4.jpg").unlink()
+    assert "image/4.jpg is missing; " in mistake(capsys, *command)
+    for path in (folder / "image").iterdir():
+        path.unlink()
+    (folder / "image").rmdir()
+    assert "has no folder image/" in mistake(capsys, *command)
+    assert not out.exists() or not any(path.name.endswith(".json") for path in out.iterdir())
+
+
+def test_a_judge_that_reads_no_images_is_told_so_row_by_row(tmp_path, checkpoint, capsys):
+    folder, out = write_mllm(tmp_path / "mllm"), tmp_path / "run"
+    command = ("eval", "mllm-judge-pair", "--data", folder, "--out", out, "--judge", checkpoint, "--no-store")
+    assert call(*command) == 0
+    assert summary(out)["unscored"] == {"refused": 6}
+    assert "refused: the engine cannot take such a request" in capsys.readouterr().out
+
+
+def test_ratings_run_too(tmp_path):
+    folder, out = tmp_path / "bvcc", tmp_path / "run"
+    sets, wavs = folder / "DATA" / "sets", folder / "DATA" / "wav"
+    sets.mkdir(parents=True)
+    wavs.mkdir()
+    names = [f"sys{i % 4:05x}-utt{i:07x}.wav" for i in range(24)]
+    (sets / "test_mos_list.txt").write_text("".join(f"{name},{1 + i % 5}.0\n" for i, name in enumerate(names)))
+    for name in names:
+        (wavs / name).write_bytes(b"RIFF....WAVE" + name.encode())
+    recipe = tmp_path / "judge.yaml"
+    recipe.write_text("model: scripted:longer\nengine: scripted\n")
+    assert call("eval", "bvcc", "--data", folder, "--out", out, "--judge", recipe, "--no-store") == 0
+    found = summary(out)
+    assert (found["task"], found["protocol"]["orders"], found["rows"]) == ("rating", "given", 24)
+    assert found["strict"]["pearson"]["value"] is None  # one score for all: no correlation, and no NaN in the file
+    assert found["calibration"]["over"] == "score"
+    assert found["strict"]["mse"]["value"] > 0

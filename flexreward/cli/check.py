@@ -16,6 +16,7 @@ def check(
     """
     from pathlib import Path
 
+    from flexreward.calibrator import load_calibrator
     from flexreward.config import resolve_judge
     from flexreward.engines import ENGINES
     from flexreward.errors import RecipeError
@@ -29,8 +30,13 @@ def check(
         from flexreward.engines.scripts import script_named
 
         script_named(resolved.model)
+    more = [f"{resolved.waits} wait(s)"] if resolved.waits else []
+    if resolved.calibrator:
+        curve = load_calibrator(Path(resolved.calibrator))
+        more.append(f"rewards calibrated on {curve.n} rows of {curve.benchmark or 'unknown data'} ({curve.kind})")
     template = load_template(resolved.template).id if resolved.template else "the template that fits the completions"
     here = " (a folder here)" if Path(resolved.model).is_dir() else ""
     drawn = "greedy" if resolved.temperature == 0 else f"temperature {resolved.temperature:g}"
     orders = "both orders" if resolved.both_orders else "one order"
-    print(f"{resolved.model}{here} on {resolved.engine}, {template}, {orders}, {resolved.votes} vote(s), {drawn}: ok")
+    parts = [template, orders, f"{resolved.votes} vote(s)", drawn, *more]
+    print(f"{resolved.model}{here} on {resolved.engine}, {', '.join(parts)}: ok")

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexreward.calibrator import Calibrator, load_calibrator, refuse_other, save_calibrator
+from flexreward.cli import run as command
 from flexreward.config import JudgeRecipe, load_recipe, open_judge
 from flexreward.engines.base import Sampling
 from flexreward.engines.scripted import ScriptedEngine
@@ -166,3 +167,14 @@ def test_weights_tell_models_apart_and_folders_do_not():
     refuse_other(calibrator, header, where="c")
     with pytest.raises(RecipeError, match="weights"):
         refuse_other(replace(calibrator, judge=header["judge"] | {"weights": "v"}), header, where="c")
+
+
+def test_check_reads_the_calibrator_and_says_how_often_a_thought_must_go_on(tmp_path, capsys):
+    save_calibrator(replace(fitted(), benchmark="pandalm", n=999), tmp_path / "c.json")
+    recipe = tmp_path / "judge.yaml"
+    recipe.write_text("model: scripted:longer\nengine: scripted\ntemplate: pair\nwaits: 2\ncalibrator: c.json\n")
+    assert command(["check", str(recipe)]) == 0
+    assert "2 wait(s), rewards calibrated on 999 rows of pandalm (platt): ok" in capsys.readouterr().out
+    (tmp_path / "c.json").write_text("{}")
+    assert command(["check", str(recipe)]) == 2
+    assert "is no calibrator of this version" in capsys.readouterr().err

@@ -44,7 +44,9 @@ def summarize(run: RunFolder, benchmark: Benchmark, *, seed: int = 0) -> tuple[d
     header = read_header(run.outcomes)
     table = table_of(read_outcomes(run.outcomes))
     num_heard = sum(reason not in NOT_JUDGED for reason in table.reasons)
-    complete = num_heard >= begun["expected_rows"] > 0
+    # A judge that takes none of the rows, such as one of text where all have images, was measured on nothing.
+    shown_any = any(reason != Reason.REFUSED for reason in table.reasons)
+    complete = num_heard >= begun["expected_rows"] > 0 and shown_any
     fields: dict[str, Any] = {
         "benchmark": benchmark.name,
         "title": benchmark.title,

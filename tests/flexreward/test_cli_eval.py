@@ -435,11 +435,13 @@ def test_a_missing_image_or_image_folder_is_one_line_before_anything_is_judged(t
     assert not out.exists() or not any(path.name.endswith(".json") for path in out.iterdir())
 
 
-def test_a_judge_that_reads_no_images_is_told_so_row_by_row(tmp_path, checkpoint, capsys):
+def test_a_judge_that_reads_no_images_is_told_so_row_by_row_and_gets_no_figure(tmp_path, checkpoint, capsys):
     folder, out = write_mllm(tmp_path / "mllm"), tmp_path / "run"
     command = ("eval", "mllm-judge-pair", "--data", folder, "--out", out, "--judge", checkpoint, "--no-store")
-    assert call(*command) == 0
-    assert summary(out)["unscored"] == {"refused": 6}
+    assert call(*command) == 1
+    found = summary(out)
+    assert found["unscored"] == {"refused": 6}
+    assert (found["complete"], found["published"], found["strict"]) == (False, {}, {})
     assert "refused: the engine cannot take such a request" in capsys.readouterr().out
 
 

@@ -34,6 +34,7 @@ def lines_of(summary: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"  {figure:<{width}}  {_number(published):>9}  {_number(value):>9}  {between:>18}  {difference:>10}"
         )
+    lines += _unscored(summary)
     protocol = summary["protocol"]
     lines.append(f"published: {protocol['published_uses']}; strict: {protocol['strict_uses']}")
     if more := len({*summary["published"], *summary["strict"]}) - len(figures):
@@ -49,6 +50,17 @@ def _figures(summary: Mapping[str, Any]) -> list[str]:
         key=lambda name: (name != summary["headline"], "/" in name, not (name in published and name in strict)),
     )
     return names[:MOST_FIGURES]
+
+
+def _unscored(summary: Mapping[str, Any]) -> list[str]:
+    """The headline both ways, where some rows have no verdict."""
+    count, both = sum(summary["unscored"].values()), summary.get("unscored_both_ways") or {}
+    wrong = both.get(f"{summary['headline']}_unscored_wrong")
+    if not count or wrong is None:
+        return []
+    share = f"{count} of {summary['rows']} rows unscored ({100 * count / summary['rows']:.1f} %)"
+    without = _number(both.get(summary["headline"])) or "undefined"
+    return [f"{share}: strict {summary['headline']} {without} without them, {_number(wrong)} with them as wrong"]
 
 
 def _between(low: float | None, high: float | None) -> str:

@@ -190,6 +190,16 @@ def test_replies_to_some_rows_are_a_half_run(data, tmp_path, capsys):
     assert call("eval", "pandalm", "--data", data, "--replies", replies, "--out", tmp_path / "part", "--limit", 22) == 0
 
 
+def test_the_headline_is_told_with_unscored_rows_left_out_and_as_wrong(data, tmp_path, capsys):
+    replies = tmp_path / "replies.jsonl"
+    lines = [{"id": i, "reply": "I cannot say" if i < 6 else "1"} for i in range(NUM_ROWS)]
+    replies.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert call("eval", "pandalm", "--data", data, "--replies", replies, "--out", tmp_path / "run") == 0
+    right = sum(i % 6 != 5 and i % 3 != 0 for i in range(6, NUM_ROWS))
+    told = f"strict accuracy {right / 18:.4f} without them, {right / 24:.4f} with them as wrong"
+    assert f"6 of 24 rows unscored (25.0 %): {told}" in capsys.readouterr().out
+
+
 def test_what_could_not_be_read_is_counted_and_can_fail_the_run(data, tmp_path, capsys):
     out = tmp_path / "run"
     assert evaluate(data, out, "--max-unscored", 0.1, judge=("--judge", "scripted:mute")) == 1

@@ -45,7 +45,7 @@ class Row:
     systems: tuple[str, ...] = ()
     """What made each completion: the unit of a system-level figure."""
     columns: Mapping[str, Any] = field(default_factory=dict)
-    """What else the figures need. Plain JSON values."""
+    """What else the figures need. Plain JSON values. Rows of one ``cluster`` are drawn together in a bootstrap."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

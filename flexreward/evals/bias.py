@@ -55,17 +55,17 @@ def position_bias(table: Table, *, seed: int = 0) -> dict[str, Any]:
         is the last one where there are more.
     """
     chosen_NO, said_N = order_choices(table.votes_NOKC, table.first_NO), said(table)
-    one_N, last_N = table.first_NO, _last(table)
+    one_NO, last_NO = table.first_NO, _last(table)
     chose_NO = chosen_NO >= 0
-    told_NO = (one_N >= 0) & (said_N >= 0)[:, None]
     if not chose_NO.any():
         return {}
+    read_NO = chosen_NO != UNREAD
+    told_NO = read_NO & (said_N >= 0)[:, None]
     rows, _ = np.nonzero(chose_NO)
     rows_said, _ = np.nonzero(told_NO)
-    read_NO = chosen_NO != UNREAD
     found: dict[str, Any] = {
-        "slot_1": _share((chosen_NO == one_N)[chose_NO], rows, seed=seed),
-        "people_slot_1": _share((said_N[:, None] == one_N)[told_NO], rows_said, seed=seed),
+        "slot_1": _share((chosen_NO == one_NO)[chose_NO], rows, seed=seed),
+        "people_slot_1": _share((said_N[:, None] == one_NO)[told_NO], rows_said, seed=seed),
         "ties": _share(winners(table.scores_NC)[table.scored_N] == TIE, None, seed=seed),
         "ties_in_one_order": _share((chosen_NO == TIE)[read_NO], np.nonzero(read_NO)[0], seed=seed),
         "people_ties": _share(said_N[table.scored_N] == TIE, None, seed=seed),
@@ -76,8 +76,8 @@ def position_bias(table: Table, *, seed: int = 0) -> dict[str, Any]:
     flip_N = (chosen_NO != chosen_NO[:, :1]).any(axis=1)
     kinds = {
         "flips": flip_N,
-        "always_slot_1": (chosen_NO == one_N).all(axis=1),
-        "always_slot_2": (chosen_NO == last_N).all(axis=1),
+        "always_slot_1": (chosen_NO == one_NO).all(axis=1),
+        "always_slot_2": (chosen_NO == last_NO).all(axis=1),
         "tie_in_one": flip_N & (chosen_NO == TIE).any(axis=1),
     }
     found |= {name: _share(of_N[both_N], None, seed=seed) for name, of_N in kinds.items()}
@@ -88,7 +88,7 @@ def position_bias(table: Table, *, seed: int = 0) -> dict[str, Any]:
             "high": float(margin_N[inside_N].max()),
             "n": int(inside_N.sum()),
             "flips": float(flip_N[inside_N].mean()),
-            "slot_1": _mean((chosen_NO == one_N)[inside_N][chose_NO[inside_N]]),
+            "slot_1": _mean((chosen_NO == one_NO)[inside_N][chose_NO[inside_N]]),
             "accuracy": float(right_N[inside_N].mean()),
         }
         for inside_N in _parts(margin_N, both_N & table.scored_N)

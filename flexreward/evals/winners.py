@@ -46,15 +46,15 @@ def three_way(said_N: Ints, chosen_N: Ints) -> Figures:
     from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
     if not len(said_N):
-        return dict.fromkeys(("accuracy", "precision", "recall", "f1"), float("nan"))
+        return dict.fromkeys(("accuracy", "macro_precision", "macro_recall", "macro_f1"), float("nan"))
     precision, recall, f1, _ = precision_recall_fscore_support(
         said_N, chosen_N, labels=[0, 1, TIE], average="macro", zero_division=0
     )
     return {
         "accuracy": float(accuracy_score(said_N, chosen_N)),
-        "precision": float(precision),
-        "recall": float(recall),
-        "f1": float(f1),
+        "macro_precision": float(precision),
+        "macro_recall": float(recall),
+        "macro_f1": float(f1),
     }
 
 

@@ -37,18 +37,18 @@ def rows(folder: Folder) -> Iterator[Row]:
 
 
 def published(table: Table) -> Figures:
-    """Agreement in the given order; consistency and agreement in both orders where both were shown.
+    """Accuracy, which the source calls agreement, in the given order; in both, and consistency, where both were shown.
 
     Quirk: the two orders are consistent by the label alone, so that two replies that both cannot be read are too.
     """
     said_N, given_N = said(table), winners(in_slot_one(table, 0))
     if not len(table):
-        return {"agreement": float("nan")}
-    figures = {"agreement": float((given_N == said_N).mean())}
+        return {"accuracy": float("nan")}
+    figures = {"accuracy": float((given_N == said_N).mean())}
     if (table.first_NO == 1).any(axis=1).all():
         other_N = winners(in_slot_one(table, 1))
         figures["consistency"] = float((given_N == other_N).mean())
-        figures["agreement_in_both_orders"] = float(((given_N == said_N) & (other_N == said_N)).mean())
+        figures["accuracy_both"] = float(((given_N == said_N) & (other_N == said_N)).mean())
     figures["unread"] = float((given_N == UNREAD).mean())
     return figures
 
@@ -76,8 +76,8 @@ AUTOJ = Benchmark(
     rows=rows,
     drawn=Drawn(orders="both"),
     published=published,
-    quirks=("agreement is of the given order alone; a reply that cannot be read is wrong",),
-    headline="agreement",
+    quirks=("accuracy is of the given order alone; a reply that cannot be read is wrong",),
+    headline="accuracy",
     read=read,
     key="the row's number from 0",
 )

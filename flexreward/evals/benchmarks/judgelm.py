@@ -79,14 +79,16 @@ def preference(scores: Scores) -> Scores:
 
 
 def published(table: Table) -> Figures:
-    """Agreement with GPT-4 over win, draw and lose in the given order; consistency and bias where both were shown.
+    """Accuracy over win, draw and lose in the given order; consistency and bias where both orders were shown.
+
+    The source calls the accuracy agreement.
 
     Quirks: a reply that cannot be read has equal scores and so is a draw, right on the rows that GPT-4 drew; two such
     replies in the two orders are consistent. ``delta_bias`` is |towards slot 1 - towards slot 2|, ``total_bias`` their
     sum, in shares of all rows.
     """
     given_N = unread_as(TIE, winners(table.votes_NOKC[:, 0, 0]))
-    figures = {("agreement" if k == "accuracy" else k): v for k, v in three_way(said(table), given_N).items()}
+    figures = dict(three_way(said(table), given_N))
     if not len(table) or not (table.first_NO == 1).any(axis=1).all():
         return figures
     sign = np.array([1, -1, 0])  # by winner: the first, the second, and TIE, which is the last
@@ -133,7 +135,7 @@ JUDGELM = Benchmark(
         "the label is GPT-4's, not people's; rows whose label cannot be read are left out",
         "a reply that cannot be read counts as a draw",
     ),
-    headline="agreement",
+    headline="accuracy",
     read=read,
     read_scale=(0.0, 10.0),
     key="question_id",

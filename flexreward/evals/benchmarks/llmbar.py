@@ -71,7 +71,7 @@ def published(table: Table) -> Figures:
         given_N, swapped_N = (np.where(chosen_N == 0, 1, 0) for chosen_N in _choices(table))
         figures["kappa_given"] = _kappa(given_N, said_N)
         figures["kappa_swapped"] = _kappa(swapped_N, said_N)
-        figures["kappa"] = (figures["kappa_given"] + figures["kappa_swapped"]) / 2
+        figures["kappa_average"] = (figures["kappa_given"] + figures["kappa_swapped"]) / 2
         figures["kappa_of_orders"] = _kappa(given_N, swapped_N)
     return figures
 

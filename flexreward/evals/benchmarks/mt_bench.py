@@ -47,7 +47,7 @@ def rows(folder: Folder) -> Iterator[Row]:
             human=LABELS[TIE if shared else most[0][0]],
             group=f"turn {field(row, 'turn')}",
             systems=tuple(text_field(row, side) for side in sides),
-            columns={"votes": votes[key]},
+            columns={"votes": votes[key], "cluster": field(row, "question_id")},
         )
 
 

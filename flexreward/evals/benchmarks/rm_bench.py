@@ -55,7 +55,7 @@ def _pairs(part: str, row: FileRow) -> Iterator[Row]:
                 ),
                 human=(1.0, 0.0),
                 group=part,
-                columns={"chosen_style": i, "rejected_style": j},
+                columns={"chosen_style": i, "rejected_style": j, "cluster": f"{part}/{field(row, 'id')}"},
             )
 
 

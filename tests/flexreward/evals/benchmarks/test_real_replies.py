@@ -33,7 +33,7 @@ def test_judgelrm_on_pandalm_is_read_as_its_authors_read_it_and_scores_what_they
     read = read_by("pandalm", shared_data / "pandalm", replies, template=str(template))
     result_N = np.array([{0: TIE, 1: 0, 2: 1}[line["result"]] for line in lines])
     assert (winners(read.table.scores_NC) == result_N).sum() == len(lines) == 999
-    assert [percent(read.figures[name]) for name in ("accuracy", "precision", "recall", "f1")] == [
+    assert [percent(read.figures[name]) for name in ("accuracy", "macro_precision", "macro_recall", "macro_f1")] == [
         *(accuracy, precision, recall, f1)
     ]
     assert read.coverage.line is None
@@ -60,7 +60,7 @@ def test_pandalm_and_gpt35_on_pandalm(shared_data, read_by, file, field, accurac
     lines = json.loads((shared_data / "pandalm" / f"{file}-testset-v1.json").read_bytes())
     replies = [{"id": line["idx"], "reply": str(line[field])} for line in lines]
     read = read_by("pandalm", shared_data / "pandalm", replies)
-    assert [percent(read.figures[name]) for name in ("accuracy", "precision", "recall", "f1")] == [
+    assert [percent(read.figures[name]) for name in ("accuracy", "macro_precision", "macro_recall", "macro_f1")] == [
         *(accuracy, precision, recall, f1)
     ]
     assert len(read.table.reply_reasons) == unread  # "garbage" is no answer, and a tie only for the published figure
@@ -75,7 +75,7 @@ def test_autojs_example_with_its_exchanged_twin(shared_data, read_by):
         for i, line in enumerate(jsonl(folder / name))
     ]
     figures = read_by("auto-j", folder, replies).figures
-    names = ("agreement", "consistency", "agreement_in_both_orders")
+    names = ("accuracy", "consistency", "accuracy_both")
     assert [percent(figures[name]) for name in names] == [59.99, 83.41, 54.96]
 
 
@@ -105,7 +105,7 @@ def test_llmbars_runs_end_in_the_statistics_that_ship_with_them(shared_data, rea
         "equal": "equal/Natural",
         "kappa_False": "kappa_given",
         "kappa_True": "kappa_swapped",
-        "kappa_average": "kappa",
+        "kappa_average": "kappa_average",
         "kappa_agreement": "kappa_of_orders",
     }
     assert set(figures) == set(shipped)

@@ -36,12 +36,12 @@ def test_judgelm_counts_what_cannot_be_read_as_a_draw_and_names_the_slot_that_ga
     replies = [{"id": i, "reply": text} for i, text in enumerate(given)]
     replies += [{"id": i, "reply": text, "order": "reversed"} for i, text in enumerate(swapped)]
     figures = read_by("judgelm", folder, replies).figures
-    assert figures["agreement"] == 3 / 4
-    assert figures["recall"] == pytest.approx((1 + 0 + 1) / 3)
+    assert figures["accuracy"] == 3 / 4
+    assert figures["macro_recall"] == pytest.approx((1 + 0 + 1) / 3)
     assert (figures["consistency"], figures["prefers_slot_1"], figures["prefers_slot_2"]) == (2 / 4, 2 / 4, 0)
     assert (figures["delta_bias"], figures["total_bias"]) == (2 / 4, 2 / 4)
     one_order = read_by("judgelm", folder, replies[:4]).figures
-    assert one_order["agreement"] == 3 / 4
+    assert one_order["accuracy"] == 3 / 4
     assert "consistency" not in one_order
 
 

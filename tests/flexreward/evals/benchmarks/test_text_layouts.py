@@ -95,6 +95,7 @@ def rm_bench_row(**fields):
 def test_rm_bench_makes_nine_pairs_of_a_prompt_from_the_hubs_layout_and_githubs(tmp_path, name):
     write(tmp_path / name, [rm_bench_row(**({"domain": "math"} if "total" in name else {}))])
     rows = load("rm-bench", tmp_path)
+    assert len({row.columns["cluster"] for row in rows}) == 1
     assert [row.request.id for row in rows] == [f"math/8/{i}-{j}" for i in range(3) for j in range(3)]
     assert rows[5].request.completions == ("c1", "r2")
     assert {row.human for row in rows} == {(1.0, 0.0)}
@@ -148,6 +149,7 @@ def test_mt_bench_collects_the_experts_votes_on_a_pair_whichever_model_came_firs
     second, first = load("mt-bench", tmp_path)
     assert second.request.id == "81/alpaca-13b/gpt-4/2"
     assert second.columns["votes"] == [1, 1, -1]
+    assert first.columns["cluster"] == second.columns["cluster"] == 81
     assert second.human == (0.0, 1.0)
     assert second.request.prompt == "user 1 of you"
     assert second.request.completions[0] == (

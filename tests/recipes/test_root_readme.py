@@ -13,7 +13,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 @pytest.mark.slow
 def test_the_python_example_runs_and_prefers_the_right_answer():
-    (example,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    example = re.search(r"## From Python\n+```python\n(.*?)```", README, re.DOTALL)[1]
     done = subprocess.run([sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     first, second = re.match(r"\(([\d.]+), ([\d.]+)\) True", done.stdout).groups()

@@ -57,6 +57,7 @@ def test_a_judge_beside_itself_does_not_differ():
     assert (found.difference, found.low, found.high, found.p) == (0, 0, 0, 1)
 
 
+@pytest.mark.slow
 def test_the_p_value_of_no_difference_is_spread_evenly():
     rng = np.random.default_rng(2)
     found = [

@@ -208,10 +208,13 @@ def _margin(table: Table) -> Floats:
 
 
 def _parts(values_N: Floats, known_N: Bools) -> list[Bools]:
-    """The known rows in up to NUM_BINS parts of about equal size by their value; equal values stay together."""
+    """The known rows in up to NUM_BINS parts by their value, of about equal size; few values are a part each."""
     if not known_N.any():
         return []
-    edges = np.unique(np.quantile(values_N[known_N], np.linspace(0, 1, NUM_BINS + 1)[1:-1]))
+    different = np.unique(values_N[known_N])
+    edges = different[:-1]
+    if len(different) > NUM_BINS:
+        edges = np.unique(np.quantile(values_N[known_N], np.linspace(0, 1, NUM_BINS + 1)[1:-1]))
     part_N = np.searchsorted(edges, np.where(known_N, values_N, 0), side="left")
     return [inside_N for i in range(len(edges) + 1) if (inside_N := known_N & (part_N == i)).any()]
 

@@ -95,6 +95,12 @@ def test_by_margin_the_close_calls_are_the_ones_that_flip():
     assert [part["low"] for part in clear] == sorted(part["low"] for part in clear)
 
 
+def test_each_of_few_margins_is_a_part_of_its_own_however_frequent_one_is():
+    rows = [line(FIRST, [1, 0], [1, 0])] * 90 + [line(FIRST, [1, 0], [1, 1])] * 4 + [line(FIRST, [1, 0], [0, 1])] * 6
+    parts = position_bias(table(*rows))["by_margin"]
+    assert [(part["low"], part["n"], part["flips"]) for part in parts] == [(0, 6, 1), (0.5, 4, 1), (1, 90, 0)]
+
+
 def test_rows_of_four_know_their_first_slot_and_their_last():
     human = [3.0, 2, 1, 0]
     found = position_bias(table(line(human, [9, 5, 4, 3], [1, 2, 3, 9]), line(human, [9, 1, 1, 1], [9, 2, 1, 1])))

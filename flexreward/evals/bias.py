@@ -17,7 +17,7 @@ import numpy as np
 
 from flexreward.evals.base import Benchmark, Task
 from flexreward.evals.metrics.bootstrap import estimate, paired
-from flexreward.evals.metrics.correlation import MEAN, SPEARMAN
+from flexreward.evals.metrics.correlation import RATIO, SPEARMAN
 from flexreward.evals.recount import order_choices
 from flexreward.evals.table import Bools, Floats, Ints, Table
 from flexreward.evals.winners import TIE, UNREAD, said, winners
@@ -61,14 +61,12 @@ def position_bias(table: Table, *, seed: int = 0) -> dict[str, Any]:
         return {}
     read_NO = chosen_NO != UNREAD
     told_NO = read_NO & (said_N >= 0)[:, None]
-    rows, _ = np.nonzero(chose_NO)
-    rows_said, _ = np.nonzero(told_NO)
     found: dict[str, Any] = {
-        "slot_1": _share((chosen_NO == one_NO)[chose_NO], rows, seed=seed),
-        "people_slot_1": _share((said_N[:, None] == one_NO)[told_NO], rows_said, seed=seed),
-        "ties": _share(winners(table.scores_NC)[table.scored_N] == TIE, None, seed=seed),
-        "ties_in_one_order": _share((chosen_NO == TIE)[read_NO], np.nonzero(read_NO)[0], seed=seed),
-        "people_ties": _share(said_N[table.scored_N] == TIE, None, seed=seed),
+        "slot_1": _share(chosen_NO == one_NO, chose_NO, seed=seed),
+        "people_slot_1": _share(said_N[:, None] == one_NO, told_NO, seed=seed),
+        "ties": _share(winners(table.scores_NC) == TIE, table.scored_N, seed=seed),
+        "ties_in_one_order": _share(chosen_NO == TIE, read_NO, seed=seed),
+        "people_ties": _share(said_N == TIE, table.scored_N, seed=seed),
     }
     both_N = read_NO.all(axis=1)
     if chosen_NO.shape[1] < 2 or not both_N.any():
@@ -80,7 +78,7 @@ def position_bias(table: Table, *, seed: int = 0) -> dict[str, Any]:
         "always_slot_2": (chosen_NO == last_NO).all(axis=1),
         "tie_in_one": flip_N & (chosen_NO == TIE).any(axis=1),
     }
-    found |= {name: _share(of_N[both_N], None, seed=seed) for name, of_N in kinds.items()}
+    found |= {name: _share(of_N, both_N, seed=seed) for name, of_N in kinds.items()}
     margin_N, right_N = _margin(table), winners(table.scores_NC) == said_N
     found["by_margin"] = [
         {
@@ -122,10 +120,13 @@ def length_bias(table: Table, task: Task, *, seed: int = 0) -> dict[str, Any]:
     more_M, judge_M, human_M, row_M = _longer(table)
     if not len(more_M):
         return {}
+    _, place_M, count_R = np.unique(row_M, return_inverse=True, return_counts=True)  # R rows with a comparison
+    judge, human = ((np.bincount(place_M, weights=won_M), count_R) for won_M in (judge_M, human_M))
+    num = {"n": len(more_M)}
     return {
-        "judge": asdict(estimate(MEAN, judge_M, seed=seed, clusters=row_M)),
-        "people": asdict(estimate(MEAN, human_M, seed=seed, clusters=row_M)),
-        "difference": asdict(paired(MEAN, (human_M,), (judge_M,), seed=seed, clusters=row_M)),
+        "judge": asdict(estimate(RATIO, *judge, seed=seed)) | num,
+        "people": asdict(estimate(RATIO, *human, seed=seed)) | num,
+        "difference": asdict(paired(RATIO, human, judge, seed=seed)) | num,
         "bins": [
             {
                 "low": int(more_M[inside_M].min()),
@@ -219,8 +220,10 @@ def _parts(values_N: Floats, known_N: Bools) -> list[Bools]:
     return [inside_N for i in range(len(edges) + 1) if (inside_N := known_N & (part_N == i)).any()]
 
 
-def _share(of_N: Bools, clusters: Ints | None, *, seed: int) -> dict[str, Any]:
-    return asdict(estimate(MEAN, of_N.astype(np.float64), seed=seed, clusters=clusters))
+def _share(of: Bools, told: Bools, *, seed: int) -> dict[str, Any]:
+    """Of what is told, (N,) or (N, O), the share that is so; rows are drawn with all that they hold."""
+    so_N, told_N = ((part & told).reshape(len(told), -1).sum(axis=1).astype(np.float64) for part in (of, told))
+    return asdict(estimate(RATIO, so_N, told_N, seed=seed)) | {"n": int(told.sum())}
 
 
 def _mean(values: Any) -> float:

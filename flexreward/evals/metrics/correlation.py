@@ -124,7 +124,18 @@ def mean(x_N: Floats) -> float:
     return float(np.mean(x_N)) if len(x_N) else math.nan
 
 
+def ratio(above_N: Floats, below_N: Floats) -> float:
+    """One sum over the other: a mean of what rows hold several of. NaN of nothing."""
+    return float(above_N.sum() / below_N.sum()) if below_N.sum() else math.nan
+
+
+def _ratio(weights_BN: Floats, above_N: Floats, below_N: Floats) -> Floats:
+    below_B = weights_BN @ below_N
+    return np.where(below_B != 0, weights_BN @ above_N / np.where(below_B != 0, below_B, 1), np.nan)
+
+
 MEAN = Metric(exact=mean, weighted=_mean)
+RATIO = Metric(exact=ratio, weighted=_ratio)
 PEARSON = Metric(exact=pearson, weighted=_pearson)
 SPEARMAN = Metric(exact=spearman, weighted=_spearman)
 KENDALL = Metric(exact=kendall, weighted=_kendall)

@@ -47,6 +47,7 @@ METRICS = {
     "tie-calibrated accuracy": (agreement.TIE_CALIBRATED_ACCURACY, gaps),
     "tie-calibrated epsilon": (agreement.TIE_CALIBRATED_EPSILON, gaps),
     "mean": (correlation.MEAN, lambda rng, num: rated(rng, num)[:1]),
+    "ratio": (correlation.RATIO, rated),
     "mse": (correlation.MSE, rated),
     "rmse": (correlation.RMSE, measured),
     **{f"{name} of few values": (metric, rated) for name, metric in [

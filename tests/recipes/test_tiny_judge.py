@@ -41,7 +41,7 @@ async def test_a_right_answer_beats_a_near_miss_in_both_orders(judge):
 
 @pytest.mark.slow
 async def test_pairwise_bars(judge):
-    figures = await measure.pairwise(judge, measure.held_out(320, seed=SEED), seed=SEED)
+    figures = await measure.pairwise(judge, measure.held_out(160, seed=SEED), seed=SEED)
     assert figures["parse_rate"] >= 0.99
     assert figures["right_shown_first"] >= 0.95
     assert figures["right_shown_second"] >= 0.95
@@ -51,21 +51,21 @@ async def test_pairwise_bars(judge):
 
 @pytest.mark.slow
 async def test_pointwise_bars(judge):
-    figures = await measure.pointwise(judge, measure.held_out(240, seed=SEED), seed=SEED)
+    figures = await measure.pointwise(judge, measure.held_out(160, seed=SEED), seed=SEED)
     assert figures["parse_rate"] >= 0.99
     assert figures["auroc"] >= 0.95
 
 
 @pytest.mark.slow
 async def test_a_corrupted_thought_changes_the_verdict(judge):
-    figures = await measure.corrupted_thoughts(judge, measure.held_out(120, seed=SEED), seed=SEED)
-    assert figures["tried"] >= 100
+    figures = await measure.corrupted_thoughts(judge, measure.held_out(80, seed=SEED), seed=SEED)
+    assert figures["tried"] >= 70
     assert figures["verdict_changed"] >= 0.90
 
 
 @pytest.mark.slow
 async def test_canaries_do_not_beat_a_right_answer(judge):
-    figures = await measure.canaries(judge, measure.held_out(200, seed=SEED))
+    figures = await measure.canaries(judge, measure.held_out(100, seed=SEED))
     assert figures["beats_right"] <= 0.01
 
 

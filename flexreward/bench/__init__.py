@@ -26,7 +26,7 @@ from flexreward.errors import RecipeError
 BENCHES = {"engine": "flexreward.bench.engine:bars", "eval": "flexreward.bench.eval:bars"}
 """Each names a function without arguments that returns bars by name."""
 
-UNITS = ("_us", "_s", "_mb", "_idle")
+UNITS = ("_us", "_ms", "_s", "_mb", "_idle")
 PACKAGES = ("torch", "transformers", "vllm", "flash-attn", "ray")
 
 

@@ -26,9 +26,9 @@ FLAGS = (
     *("--disable-component-update", "--disable-sync", "--disable-default-apps", "--disable-extensions"),
     *("--disable-dev-shm-usage", "--remote-debugging-pipe"),
 )
-PATIENCE_S = 120.0
-KEYS = {"ArrowDown": 40, "ArrowUp": 38, "Enter": 13, "Escape": 27}
-"""Keys that type no character, with the code that Windows gave them and browsers kept."""
+PATIENCE_S = 30.0
+KEYS = {"ArrowDown": (40, ""), "ArrowUp": (38, ""), "Enter": (13, "\r"), "Escape": (27, "")}
+"""Keys with names: the code that Windows gave them and browsers kept, and what they type."""
 
 # Chromium reads commands from descriptor 3 and answers on 4; a child of its own puts ours there.
 WIRED = "import os, sys; r, w, *run = sys.argv[1:]; os.dup2(int(r), 3); os.dup2(int(w), 4); os.execv(run[0], run)"
@@ -108,8 +108,8 @@ class Browser:
 
     def press(self, key: str) -> None:
         """One key, down and up; a character is typed."""
-        typed = {} if key in KEYS else {"text": key}
-        code = KEYS.get(key, 0)
+        code, text = KEYS.get(key, (0, key))
+        typed = {"text": text} if text else {}
         self.call("Input.dispatchKeyEvent", type="keyDown", key=key, windowsVirtualKeyCode=code, **typed)
         self.call("Input.dispatchKeyEvent", type="keyUp", key=key, windowsVirtualKeyCode=code)
 

@@ -202,10 +202,8 @@
     return found.map((one) => {
       if (!one.src) return el("p", "problem", `${one.kind} ${one.name} is not in this folder`);
       const node = el({ image: "img", video: "video", audio: "audio" }[one.kind], "medium");
-      if (one.kind === "image") {
-        node.alt = one.name;
-        node.loading = "lazy";
-      } else {
+      if (one.kind === "image") node.alt = one.name;
+      else {
         node.controls = true;
         node.preload = "metadata";
         node.setAttribute("aria-label", one.name);

@@ -127,23 +127,26 @@ class Histogram:
 
 
 def histogram(scored: Sequence[tuple[float, bool | None]], scale: Scale) -> Histogram | None:
-    """Bars over whole scores, or over ten equal parts of a scale that is not made for those."""
+    """Bars over whole scores, over halves on a scale of one or two points, or over ten equal parts of any other."""
     if not scored:
         return None
     steps = int(scale.high - scale.low)
-    whole = 3 <= steps <= 20
-    count = steps + 1 if whole else 10
+    halves = (
+        steps == scale.high - scale.low and steps in (1, 2) and all((2 * score).is_integer() for score, _ in scored)
+    )
+    each = 1 if 3 <= steps <= 20 else 2 if halves else 0
+    count = each * steps + 1 if each else 10
     tally: Counter[tuple[int, bool]] = Counter()
     for score, right in scored:
-        place = scale.fraction(score) * (count - 1 if whole else count)
-        tally[min(count - 1, max(0, round(place) if whole else int(place))), right is not False] += 1
+        place = scale.fraction(score) * (count - 1 if each else count)
+        tally[min(count - 1, max(0, round(place) if each else int(place))), right is not False] += 1
     most = max(tally.values())
     height = (BOTTOM - 2 * TOP) / most
     width = (400.0 - LEFT) / count
     return Histogram(
         bins=tuple(
             Bin(
-                label=f"{scale.low + (i if whole else i * (scale.high - scale.low) / count):g}",
+                label=f"{scale.low + (i / each if each else i * (scale.high - scale.low) / count):g}",
                 right=tally[i, True],
                 wrong=tally[i, False],
                 right_height=height * tally[i, True],

@@ -77,6 +77,7 @@ def line_plot(
     ticks_x: Sequence[tuple[float, str]],
     share: bool = True,
     whole: bool = False,
+    signed: bool = False,
 ) -> Plot | None:
     """Lines over a number; nothing to draw without two points of the first series.
 
@@ -84,11 +85,12 @@ def line_plot(
         ticks_x: Value and words.
         share: Whether heights are shares of 1, shown in percent.
         whole: Whether the heights run from 0 to 1 whatever was measured.
+        signed: Whether heights are differences, which may be negative.
     """
     if not series or len(series[0].points) < 2:
         return None
     heights = [value for one in series for at in one.points for value in (at.y, at.low, at.high) if value is not None]
-    low, high, step = (0.0, 1.0, 0.25) if whole else _rounded(min(heights), max(heights), share)
+    low, high, step = (0.0, 1.0, 0.25) if whole else _rounded(min(heights), max(heights), share and not signed)
     places = [x for x, _ in ticks_x] + [at.x for one in series for at in one.points]
     left, right = min(places), max(places)
 

@@ -16,10 +16,10 @@ from flexreward.report.evals.browser import PAIRS, RATINGS, Browser, Words, brow
 from flexreward.report.evals.plots import waits_plot
 from flexreward.report.evals.rows import Fact, read_facts
 from flexreward.report.evals.verdict import Json, judged, question
-from flexreward.report.figures import difference_text, figure_text, in_plain, spread_text
+from flexreward.report.figures import difference_text, figure_text, in_plain, is_share, spread_text
 from flexreward.report.folder import fetch
 from flexreward.report.page import Count
-from flexreward.report.plots import Plot
+from flexreward.report.plots import At, Plot, Series, line_plot
 from flexreward.report.render import render_page
 from flexreward.report.text import visible
 from flexreward.report.words import percent, plural
@@ -46,6 +46,8 @@ class Beside(NamedTuple):
     p: str
     n: str
     sure: bool
+    length: str = ""
+    """Characters of a reply in each, the mean."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,7 @@ def compare_page(a: Path, b: Path, out: Path) -> ComparePage:
             (in_plain(name), str(was), str(now)) for name, (was, now) in (found.get("changed") or {}).items()
         ),
         choices=tuple(_choices(found.get("choices") or {}, names)),
-        plots=(waits,) if waits else (),
+        plots=tuple(plot for plot in (_gain_plot(found, names, main), waits) if plot),
         browser=_browser(found, a, b, out, names),
         facts=(("benchmark", found["benchmark"]), (names.a, str(a)), (names.b, str(b))),
     )
@@ -135,6 +137,35 @@ def _beside(figure: str, name: str, one: Mapping[str, Any]) -> Beside:
         p="–" if p is None else f"{p:.3f}" if p >= 0.001 else "< 0.001",
         n="–" if n is None else f"{n:,}",
         sure=p is not None and p < SURE,
+        length=_length(one.get("characters") or {}),
+    )
+
+
+def _length(characters: Mapping[str, Any]) -> str:
+    lengths = [characters.get(name) for name in ("a", "b")]
+    return " → ".join("–" if one is None else f"{one:,.0f}" for one in lengths) if any(lengths) else ""
+
+
+def _gain_plot(found: Mapping[str, Any], names: Names, main: str) -> Plot | None:
+    """The difference of each group by the length of the second judge's replies: what longer thought gains."""
+    points = [
+        At(one["characters"]["b"], one["difference"], words=f"{visible(name)}, {plural(one['n'], 'row')}")
+        for name, one in (found.get("groups") or {}).items()
+        if one.get("difference") is not None and (one.get("characters") or {}).get("b")
+    ]
+    points.sort()
+    rho = (found.get("length") or {}).get("groups")
+    told = f" Spearman’s correlation over groups: {rho:+.2f}." if rho is not None else ""
+    lengths = [at.x for at in points]
+    return line_plot(
+        "gain",
+        "Where is the difference won?",
+        f"A point is a group: how much better {names.b} is than {names.a}, by the length of its replies.{told}",
+        [Series("groups", "dots", points)],
+        axis=f"characters of a reply of {names.b}",
+        ticks_x=[(at, f"{at:,.0f}") for at in (min(lengths), max(lengths))] if lengths else [],
+        share=is_share(main),
+        signed=True,
     )
 
 

@@ -20,7 +20,7 @@ def report_markdown(page: EvalPage) -> str:
     parts = [f"# {_text(page.headline)}"]
     if not page.complete:
         parts.append(f"**Half-run.** Not every row is judged, so there is no figure. `{page.again}` goes on.")
-    parts += [_text(sentence) for sentence in page.lead]
+    parts += [_text(sentence) for sentence in (page.asked, *page.lead)]
     if page.figures.rows:
         parts += ["## Figures", _figures(page)]
         if page.uses:
@@ -35,7 +35,7 @@ def report_markdown(page: EvalPage) -> str:
     for name, rows in page.figures.groups.items():
         table = _table(["group", *COLUMNS], [_cells(name, row) for row in rows])
         parts += [f"## {_text(in_plain(name))} by group", table]
-    health = [[gauge.name, gauge.value] for gauge in (*page.gauges, *page.leanings)]
+    health = [[gauge.name, gauge.value] for gauge in (*page.gauges, *page.leanings, *page.surety)]
     health += [[f"rows: {count.name}", f"{count.num:,}"] for count in page.counts]
     health += [[f"replies: {count.name}", f"{count.num:,}"] for count in page.replies]
     parts += ["## Health", _table(["", ""], health)]

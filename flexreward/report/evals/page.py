@@ -33,6 +33,8 @@ class EvalPage:
 
     title: str
     headline: str
+    asked: str
+    """Who judged what."""
     lead: tuple[str, ...]
     complete: bool
     again: str
@@ -51,6 +53,8 @@ class EvalPage:
     saturation: str
     leanings: tuple[Gauge, ...]
     """Position bias, length bias."""
+    surety: tuple[Gauge, ...]
+    """Margin, agreement of votes and of orders."""
     plots: dict[str, tuple[Plot, ...]]
     """By section: ``bias``, ``confidence``, ``thinking``."""
     browser: Browser
@@ -108,6 +112,7 @@ def eval_page(folder: Path) -> EvalPage:
     return EvalPage(
         title=f"flexreward: {summary.get('title') or summary['benchmark']}",
         headline=told.headline(summary, figures, len(facts)),
+        asked=told.asked(summary, len(facts)),
         lead=told.lead(known, figures),
         complete=complete,
         again=again,
@@ -117,10 +122,11 @@ def eval_page(folder: Path) -> EvalPage:
         gauges=told.gauges(summary),
         counts=told.counts(summary, len(facts)),
         replies=told.bad(summary.get("reply_reasons") or {}),
-        scores=histogram(scored, scale),
+        scores=None if rating or len({score for score, _ in scored}) < 3 else histogram(scored, scale),
         saturation=told.saturation((known.get("bias") or {}).get("scores") or {}),
         leanings=leanings(known.get("bias") or {}),
-        plots=plots_of(known),
+        surety=told.surety(known),
+        plots=plots_of(known, facts, scale),
         browser=browser(facts, teller(folder), folder / "report.shards", RATINGS if rating else PAIRS),
         facts=told.facts_of_run(summary, folder),
     )

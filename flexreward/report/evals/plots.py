@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from flexreward.report.evals.bias import bias_plots
-from flexreward.report.plots import At, Plot, Series, line_plot
+from flexreward.report.evals.rows import Fact
+from flexreward.report.plots import At, Plot, Series, bar_plot, line_plot
 from flexreward.report.words import percent, plural
+from flexreward.types import Scale
 
 Part = Mapping[str, Any]
 
@@ -88,6 +91,8 @@ def length_of_reasoning_plot(scaling: Part, *, rating: bool) -> Plot | None:
     """The figure by length of the judge's replies."""
     found = scaling.get("length") or {}
     bins = [one for one in found.get("bins") or () if one.get("value") is not None]
+    if len(bins) < 3:  # replies of one or two lengths, such as bare numbers
+        return None
     rho = found.get("spearman")
     tail = f" Spearman’s correlation of length and being right: {rho:+.2f}." if rho is not None else ""
     return line_plot(
@@ -129,12 +134,35 @@ def coverage_plot(confidence: Part) -> Plot | None:
     )
 
 
-def plots_of(summary: Part) -> dict[str, tuple[Plot, ...]]:
-    """All plots by section: ``confidence`` and ``thinking``."""
+def ratings_plot(facts: Sequence[Fact], scale: Scale) -> Plot | None:
+    """How often each score was given, beside people's ratings rounded to the judge's steps."""
+    pairs = [(fact.scored[0][0], fact.rated) for fact in facts if fact.scored and fact.rated is not None]
+    steps = int(scale.high - scale.low)
+    if not pairs or not 2 <= steps <= 12:
+        return None
+    names = [f"{scale.low + i:g}" for i in range(steps + 1)]
+    series = []
+    for name, values in (("judge", [score for score, _ in pairs]), ("people", [rated for _, rated in pairs])):
+        counts = Counter(min(steps, max(0, round(value - scale.low))) for value in values)
+        points = [At(i, counts[i] / len(pairs), words=plural(counts[i], "row")) for i in range(steps + 1)]
+        series.append(Series(name, name, points))
+    return bar_plot(
+        "ratings",
+        "Which scores it gives",
+        "Share of rows with each score, rounded to whole points, beside people’s ratings of the same rows.",
+        names,
+        series,
+        axis="score",
+    )
+
+
+def plots_of(summary: Part, facts: Sequence[Fact], scale: Scale) -> dict[str, tuple[Plot, ...]]:
+    """All plots by section: ``bias``, ``confidence`` and ``thinking``."""
     scaling, rating = summary.get("scaling") or {}, summary.get("task") == "rating"
     drawn: dict[str, tuple[Plot | None, ...]] = {
         "bias": bias_plots(summary.get("bias") or {}),
         "confidence": (
+            ratings_plot(facts, scale) if summary else None,
             reliability_plot(summary.get("calibration") or {}),
             coverage_plot(summary.get("confidence") or {}),
         ),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, TypeAlias
 
@@ -44,6 +44,8 @@ class Fact:
     judge: str
     said: str
     """The beginning of the prompt on one line."""
+    rated: float | None = None
+    """What people gave, where one completion is rated."""
     scored: tuple[tuple[float, bool | None], ...] = ()
     """The score of each completion, and whether people think it the best; ``None`` where it has no rival."""
 
@@ -62,7 +64,11 @@ def read_facts(outcomes: Path, samples: Path) -> list[Fact]:
     if samples.is_file():
         for place, row in read_lines(samples):
             asked[str(row.get("id"))] = (place, _excerpt(row))
-    return [_fact(place, line, asked.get(str(line["id"]))) for place, line in read_lines(outcomes) if "status" in line]
+    facts = [_fact(place, line, asked.get(str(line["id"]))) for place, line in read_lines(outcomes) if "status" in line]
+    if 2 * len({fact.said for fact in facts}) > len(facts):
+        return facts
+    # Where the prompts are few, such as one for all recordings, ids tell the rows apart.
+    return [replace(fact, said=f"{fact.id}: {fact.said}" if fact.said else "") for fact in facts]
 
 
 def _fact(place: int, line: Mapping[str, Any], asked: tuple[int, str] | None) -> Fact:
@@ -81,6 +87,7 @@ def _fact(place: int, line: Mapping[str, Any], asked: tuple[int, str] | None) ->
         people=in_brief(human),
         judge=in_brief(scores) if scores else "",
         said=asked[1] if asked else "",
+        rated=human[0] if len(human) == 1 else None,
         scored=tuple((score, _is_best(human, i)) for i, score in enumerate(scores or ())),
     )
 

@@ -26,6 +26,8 @@ PAGE_VERDICTS, PAGE_BYTES = 2_000, 30_000_000
 """What a page holds at most."""
 OTHER_BYTES = 1_000_000
 """Kept free for style, script, figures and plots."""
+MEDIA_BYTES = 8_000_000
+"""Of pictures and sounds that go into the page; those of further verdicts stay beside it."""
 BLOCK_CHARS, SHARD_CHARS = 400_000, 900_000
 MOST_A_FILE = 512
 LIST_ROWS = 4_000
@@ -64,9 +66,12 @@ def lay_out(facts: Sequence[Fact], tell: Callable[[Fact, bool], Json], folder: P
     listed_bytes = sum(len(fact.said.encode()) for fact in facts)
     chars = 10_000 if listed_bytes <= EXCERPTS_BYTES else max(0, EXCERPTS_BYTES // len(facts) - 20)
     room = PAGE_BYTES - OTHER_BYTES - min(listed_bytes, EXCERPTS_BYTES) - 90 * len(facts)
+    media = MEDIA_BYTES
     chosen: dict[int, str] = {}
     for row in drawn([fact.stratum for fact in facts])[:PAGE_VERDICTS]:
-        text = as_json(tell(facts[row], True))
+        told = tell(facts[row], media > 0)
+        media -= sum(len(one.get("src", "")) for one in _media(told) if one.get("src", "").startswith("data:"))
+        text = as_json(told)
         room -= len(text.encode())
         if room < 0:
             break
@@ -87,6 +92,10 @@ def lay_out(facts: Sequence[Fact], tell: Callable[[Fact, bool], Json], folder: P
         num_page=len(chosen),
         num_shards=num_shards,
     )
+
+
+def _media(verdict: Json) -> list[Json]:
+    return [*verdict["media"], *(one for completion in verdict["completions"] for one in completion["media"])]
 
 
 def drawn(strata: Sequence[Any], seed: int = 0) -> list[int]:

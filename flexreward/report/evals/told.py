@@ -25,6 +25,15 @@ def headline(summary: Summary, figures: Figures, num_rows: int) -> str:
     return f"{title}: {in_plain(head.name)} {figure_text(head.value, head.name)}"
 
 
+def asked(summary: Summary, num_rows: int) -> str:
+    """Who judged what, in one line."""
+    judge, template = _part(summary, "judge"), _part(summary, "template")
+    told = f"{plural(num_rows, 'row')}, judged by {judge.get('model') or 'an unnamed model'}"
+    if judge.get("engine"):
+        told += f" ({judge['engine']})"
+    return f"{told}, template {template['id']}." if template.get("id") else f"{told}."
+
+
 def lead(summary: Summary, figures: Figures) -> tuple[str, ...]:
     """What the headline is by each protocol, how far it can be trusted, and where it stands among other judges."""
     head = figures.head
@@ -41,7 +50,8 @@ def lead(summary: Summary, figures: Figures) -> tuple[str, ...]:
         told.append(f"{text}, over {plural(strict.n or 0, 'row')}.")
     if head.difference:
         told.append(f"The protocols differ by {difference_text(head.difference, head.name)}{_points(head)}.")
-    if ranking := figures.ranking(head.name, head):
+    ranking = figures.ranking(head.name, head)
+    if len(ranking) > 2:
         place = next(i for i, one in enumerate(ranking, 1) if one.ours)
         told.append(f"Among {plural(len(ranking) - 1, 'judge')} with a published figure it would come {_th(place)}.")
     return (" ".join(told), *_warnings(summary))
@@ -77,6 +87,21 @@ def gauges(summary: Summary) -> tuple[Gauge, ...]:
         found.append(Gauge("seconds a judgment", number(seconds), "By the clock, many judged at a time."))
     if (latency := cost.get("latency_s")) is not None:
         found.append(Gauge("seconds to wait", number(latency), "From a request to its judgment, the mean."))
+    return tuple(found)
+
+
+def surety(summary: Summary) -> tuple[Gauge, ...]:
+    """What may say how sure the judge is: its mean, and how well it tells right rows from wrong ones."""
+    found = []
+    for name, part in (summary.get("confidence") or {}).items():
+        if part.get("mean") is None:
+            continue
+        title, words = SURETY.get(name, (name, ""))
+        if part.get("auroc") is not None:
+            words += f" It tells right rows from wrong ones with AUROC {part['auroc']:.3f}; 0.5 is a coin."
+        elif part.get("spearman") is not None:
+            words += f" Spearman’s correlation with how near its rating is to people’s: {part['spearman']:+.3f}."
+        found.append(Gauge(title, percent(part["mean"]), words.strip()))
     return tuple(found)
 
 
@@ -133,6 +158,12 @@ def _part(summary: Summary, name: str) -> Mapping[str, Any]:
     found = summary.get(name)
     return found if isinstance(found, Mapping) else {}
 
+
+SURETY = {
+    "margin": ("margin", "From the best score to the next, as a share of the scale, the mean."),
+    "votes": ("votes agree", "How many of a row’s votes say what most of them say, the mean: self-consistency."),
+    "orders": ("orders agree", "Rows on which both orders choose alike."),
+}
 
 PARSE_RATE = (
     "Replies of the judge that could be read. A row without a readable verdict is unscored: counted under its reason, "

@@ -287,9 +287,12 @@ def test_scores_are_counted_by_truth_and_decimals_fall_into_the_nearest_bin():
     assert drawn is not None
     assert [(b.label, b.right, b.wrong) for b in drawn.bins if b.right or b.wrong] == [("1", 0, 1), ("5", 2, 0)]
     assert histogram([], Scale(low=1, high=5)) is None
-    shares = histogram([(1.0, None), (0.0, None)], Scale(low=0, high=1))
+    shares = histogram([(1.0, None), (0.3, None)], Scale(low=0, high=1))
     assert shares is not None
     assert (shares.known, len(shares.bins), shares.bins[-1].right) == (False, 10, 1)
+    labels = histogram([(1.0, None), (0.5, None), (1.0, None)], Scale(low=0, high=1))
+    assert labels is not None
+    assert [(b.label, b.right) for b in labels.bins] == [("0", 0), ("0.5", 1), ("1", 2)]
 
 
 def test_a_folder_with_outcomes_alone_still_gets_its_page(run_dir: Path):

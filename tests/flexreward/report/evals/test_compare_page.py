@@ -66,6 +66,18 @@ def test_a_curve_over_waits_is_drawn(tmp_path: Path):
     assert "What longer thought buys" in write_compare(a, b, out).read_text()
 
 
+def test_the_difference_of_each_group_stands_over_the_length_of_its_replies(tmp_path: Path):
+    groups = {
+        name: figure(0.5, 0.5 + i / 20, 0.2) | {"characters": {"a": 100, "b": 1000 + 500 * i}}
+        for i, name in enumerate(("maths", "writing", "safety"))
+    }
+    a, b, out = compared(tmp_path, groups=groups, length={"rows": 0.1, "groups": 1.0})
+    html = write_compare(a, b, out).read_text()
+    assert "Where is the difference won?" in html
+    assert "Spearman’s correlation over groups: +1.00." in html
+    assert "100 → 1,500" in html
+
+
 def test_null_figures_and_no_rows_are_told(tmp_path: Path):
     empty = dict.fromkeys(("a", "b", "difference", "low", "high", "p")) | {"n": 0}
     a, b, out = compared(tmp_path, figures={"accuracy": empty}, differ=[], groups={}, choices={"n": 0, "alike": None})

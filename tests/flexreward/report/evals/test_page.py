@@ -121,6 +121,41 @@ def test_each_part_of_the_summary_has_its_plot_and_a_part_that_is_missing_has_no
         assert title in html
 
 
+def test_ratings_stand_beside_peoples_and_few_prompts_leave_the_ids_in_front(folder: Path, change: Any):
+    def rated(i: int, row: dict[str, Any]) -> None:
+        if "flexreward" not in row:
+            row |= {"human": [float(1 + i % 5)], "prompt": "One and the same.", "completions": ["a"]}
+            row["scores"] = [float(1 + i % 4)] if row.get("scores") else row.get("scores")
+
+    change(folder / "outcomes.jsonl", rated)
+    change(folder / "samples.jsonl", rated)
+    add(folder, task="rating", template={"id": "mos", "scale": [1, 5]})
+    html = written(folder)
+    assert_inert(html)
+    assert "beside people’s ratings" in html
+    assert "A rating is close when it lies within half a point of people’s." in html
+    assert '"row-000000: One and the same."' in html
+
+
+def test_who_judged_is_said_first_and_how_sure_it_is(folder: Path):
+    confidence = {"votes": {"n": 60, "mean": 0.91, "auroc": 0.66, "coverage": []}, "margin": {"n": 60, "mean": None}}
+    add(folder, confidence=confidence)
+    html = written(folder)
+    assert "60 rows, judged by made-up-judge (scripted), template pair." in html
+    assert "votes agree" in html
+    assert "AUROC 0.660" in html
+
+
+def test_only_so_many_bytes_of_media_go_into_the_page(folder: Path, change: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(shards, "MEDIA_BYTES", 3_000)
+    (folder / "media").mkdir()
+    (folder / "media" / "a.png").write_bytes(b"x" * 600)  # 800 characters in base64, and 22 of its type
+    change(folder / "samples.jsonl", lambda i, row: row | {"images": ["a.png"]})
+    html = written(folder)
+    assert html.count('"src":"data:image/png;base64,') == 4
+    assert html.count('"src":"media/a.png"') == 56
+
+
 def share(value: float) -> dict[str, float]:
     return {"value": value, "low": value - 0.02, "high": value + 0.02, "n": 60}
 

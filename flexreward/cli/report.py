@@ -12,7 +12,7 @@ def report(
     run_dir: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN", help="What judge, best-of-n or pairs wrote by --out: a folder or a file.", show_default=False
+            metavar="RUN", help="What judge, best-of-n, pairs or eval wrote by --out: a folder or a file.", show_default=False
         ),
     ],
     samples: Annotated[
@@ -25,7 +25,8 @@ def report(
     """Write RUN/report.html: every score with the judge's reasoning, and why a pair was kept or dropped.
 
     One file that loads nothing and needs no server. A folder holds outcomes.jsonl, pair_outcomes.jsonl, or both;
-    for a file such as best.jsonl the page is best.report.html beside it.
+    for a file such as best.jsonl the page is best.report.html beside it. The folder of an eval gets report.md and
+    card.md as well, and what 2,000 verdicts exceed lies in report.shards beside the page.
 
     [bold]flexreward report runs/quickstart[/bold]
     """

@@ -12,7 +12,9 @@ def report(
     run_dir: Annotated[
         Path,
         typer.Argument(
-            metavar="RUN", help="What judge, best-of-n, pairs or eval wrote by --out: a folder or a file.", show_default=False
+            metavar="RUN",
+            help="What judge, best-of-n, pairs or eval wrote by --out: a folder or a file.",
+            show_default=False,
         ),
     ],
     samples: Annotated[

@@ -139,7 +139,7 @@ def facts_of_run(summary: Summary, folder: Path) -> tuple[tuple[str, str], ...]:
         ("run folder", str(folder)),
         ("benchmark", str(summary["benchmark"])),
         ("judge", " · ".join(filter(None, [model, str(judge.get("fingerprint") or judge.get("digest") or "")[:16]]))),
-        ("template", " · ".join(str(template[part])[:16] for part in ("id", "digest") if template.get(part))),
+        ("template", " · ".join(filter(None, [str(template.get("id") or ""), str(template.get("digest") or "")[:16]]))),
     ]
     for part in ("protocol", "data"):
         rows += [(in_plain(name), _plain(value)) for name, value in _part(summary, part).items()]

@@ -193,7 +193,7 @@ def _lead(found: Mapping[str, Any], names: Names, main: str) -> Iterator[str]:
     yield (
         f"{in_plain(main).capitalize()} is {figure_text(one.get('a'), main)} for {names.a} and "
         f"{figure_text(one.get('b'), main)} for {names.b}, over {rows} that both scored. "
-        f"The difference lies between {_spread(one, main)} in 95 of 100 draws of rows; rows are paired."
+        f"The 95 % interval of the difference is {_spread(one, main)}; rows are paired."
     )
     alike = (found.get("choices") or {}).get("alike")
     if alike is not None:

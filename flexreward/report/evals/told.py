@@ -46,7 +46,7 @@ def lead(summary: Summary, figures: Figures) -> tuple[str, ...]:
     if strict is not None and strict.value is not None:
         text = f"By the strict protocol it is {figure_text(strict.value, head.name)}"
         if strict.low is not None:
-            text += f", in 95 of 100 such runs between {spread_text(strict.low, strict.high, head.name)}"
+            text += f", with a 95 % interval of {spread_text(strict.low, strict.high, head.name)}"
         told.append(f"{text}, over {plural(strict.n or 0, 'row')}.")
     if head.difference:
         told.append(f"The protocols differ by {difference_text(head.difference, head.name)}{_points(head)}.")

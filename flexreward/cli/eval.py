@@ -65,6 +65,15 @@ def eval_(
             help="A folder with the publisher's files as they are. Default: the hub, at the revision of the figures.",
         ),
     ] = None,
+    revision: Annotated[
+        str | None,
+        typer.Option(
+            "--revision",
+            metavar="REV",
+            rich_help_panel=BENCH,
+            help="Another commit of the hub's data set. A run goes on only with the one it began on.",
+        ),
+    ] = None,
     replies: Annotated[
         Path | None,
         typer.Option(
@@ -136,7 +145,8 @@ def eval_(
     chosen = load_benchmark(benchmark)
     if out is None and not job.estimate:
         raise RecipeError("--out DIR is missing: where the run goes")
-    selection = Selection(benchmark=chosen, folder=open_folder(chosen.source, data), subset=subset, limit=job.limit)
+    folder = open_folder(chosen.source, data, revision=revision)
+    selection = Selection(benchmark=chosen, folder=folder, subset=subset, limit=job.limit)
     run = RunFolder(path=out or Path())
     if replies is None:
         if reader is not None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -132,14 +132,19 @@ class Folder:
         }
 
 
-def open_folder(source: Source, data: str | Path | None = None) -> Folder:
+def open_folder(source: Source, data: str | Path | None = None, *, revision: str | None = None) -> Folder:
     """The publisher's files: ``data`` where it is given, else a snapshot of the hub.
+
+    Args:
+        revision: Another commit, tag or branch of the hub than the one that the figures belong to.
 
     Raises:
         SampleError: There is no such folder, or the hub cannot give the files: one line with what to do.
     """
     if data is None:
-        return _snapshot(source)
+        return _snapshot(replace(source, revision=revision) if revision else source)
+    if revision is not None:
+        raise SampleError(f"--data {data}: a folder has no --revision; leave one of them out")
     path = Path(data)
     if not path.is_dir():
         found = "is a file" if path.exists() else "is not there"
@@ -160,6 +165,8 @@ def refuse_changed(path: Path, was: Mapping[str, Any], now: Mapping[str, Any]) -
     """
     remedy = "take the old data, another --out, or --overwrite"
     if was.get("revision") != now.get("revision"):
+        if was.get("revision"):
+            remedy = f"take --revision {was['revision']}, another --out, or --overwrite"
         old, new = ((one.get("revision") or "")[:12] or "a local folder" for one in (was, now))
         raise OutputError(f"{path}: was begun on revision {old}, the data is now {new}; {remedy}")
     old_files, new_files = was.get("files", {}), now.get("files", {})

@@ -142,7 +142,8 @@ def test_changed_data_is_refused_in_one_line(tmp_path, was, now, message):
     with pytest.raises(OutputError) as error:
         refuse_changed(tmp_path, was, now)
     assert message in str(error.value)
-    assert str(error.value).endswith("take the old data, another --out, or --overwrite")
+    remedy = f"take --revision {was['revision']}" if was["revision"] != now["revision"] else "take the old data"
+    assert str(error.value).endswith(f"; {remedy}, another --out, or --overwrite")
     assert "\n" not in str(error.value)
 
 
@@ -175,6 +176,9 @@ def test_a_snapshot_takes_the_pinned_revision_and_only_the_files_that_are_named(
     assert asked == {
         "repo": "someone/judged", "repo_type": "dataset", "revision": "c" * 40, "allow_patterns": ["data/*.parquet"],
     }  # fmt: skip
+    assert open_folder(HUB, revision="d" * 40).revision == asked["revision"] == "d" * 40
+    with pytest.raises(SampleError, match=r"a folder has no --revision; leave one of them out"):
+        open_folder(HUB, tmp_path, revision="d" * 40)
 
 
 def hub_errors():

@@ -15,6 +15,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -39,7 +40,7 @@ class JudgeRecipe(BaseModel):
     model: str
     """A folder, a hub id, or what a plug-in engine makes of it; ``scripted:longer`` needs no model."""
     engine: str = "transformers"
-    """``transformers``, ``scripted``, or a class of your own, ``package.module:Class``."""
+    """``transformers``, ``openai``, ``scripted``, or a class of your own, ``package.module:Class``."""
     template: str | None = None
     """Id of a template; by default the one that fits the number of completions (score, pair, batch)."""
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -71,7 +72,7 @@ class JudgeRecipe(BaseModel):
     calibrator: str | None = None
     """A file that ``flexreward eval --calibrate`` wrote for this judge: rewards are probabilities then."""
     options: dict[str, Any] = Field(default_factory=dict)
-    """Further keyword arguments for an engine of your own."""
+    """Further keyword arguments of the engine; for ``openai`` see ``flexreward.engines.remote.Remote``."""
 
     @model_validator(mode="after")
     def _votes_differ(self) -> JudgeRecipe:
@@ -120,8 +121,9 @@ def resolve_judge(name: str | Path | None = None) -> JudgeRecipe:
     """The judge that ``name`` means.
 
     Args:
-        name: ``tiny`` (bundled), a recipe's path, a model's folder, a hub id, or ``scripted:longer``; without one, the
-            recipe that FLEXREWARD_RECIPE names, else ``tiny``.
+        name: ``tiny`` (bundled), a recipe's path, a model's folder, a hub id, the base URL of an OpenAI-compatible
+            server that serves one model, or ``scripted:longer``; without one, the recipe that FLEXREWARD_RECIPE names,
+            else ``tiny``.
 
     Raises:
         RecipeError: It means nothing, or a recipe is wrong.
@@ -134,7 +136,11 @@ def resolve_judge(name: str | Path | None = None) -> JudgeRecipe:
     if text == "tiny":
         return load_recipe(TINY)
     if text.startswith(("http://", "https://")):
-        raise RecipeError(f"{source} {text}: a server's judge needs the client, which arrives with the server")
+        if not urlsplit(text).path.strip("/"):
+            raise RecipeError(
+                f"{source} {text}: expected the base URL of an OpenAI-compatible server, such as {text.rstrip('/')}/v1"
+            )
+        return JudgeRecipe(model=text, engine="openai")
     if text.endswith((".yaml", ".yml")):
         return load_recipe(text)
     if text.startswith("scripted:"):
@@ -147,7 +153,8 @@ def resolve_judge(name: str | Path | None = None) -> JudgeRecipe:
         near = difflib.get_close_matches(text, ["tiny", "scripted:longer"], 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise RecipeError(
-            f"{source} {text}: expected tiny, a model's folder, a hub id NAME/MODEL or a .yaml recipe{hint}"
+            f"{source} {text}: expected tiny, a model's folder, a hub id NAME/MODEL, a server's URL or a .yaml "
+            f"recipe{hint}"
         )
     return JudgeRecipe(model=text)
 
@@ -169,6 +176,11 @@ def open_engine(recipe: JudgeRecipe) -> Engine:
             "batch_size": recipe.batch_size,
         }
         return load_engine("transformers", model=recipe.model, **own, **recipe.options)
+    if recipe.engine == "openai":
+        remote: dict[str, Any] = {"max_connections": recipe.max_in_flight}
+        if recipe.deadline_s is not None:
+            remote["timeout_s"] = recipe.deadline_s
+        return load_engine("openai", model=recipe.model, **(remote | recipe.options))
     return load_engine(recipe.engine, model=recipe.model, **recipe.options)
 
 

@@ -24,12 +24,12 @@ OK, MISSING, BROKEN = "ok", "missing", "BROKEN"
 
 NEEDED = (
     *("torch", "transformers", "datasets", "pydantic", "typer", "rich", "jinja2", "matplotlib", "numpy", "scipy"),
-    *("scikit-learn", "safetensors", "pyyaml"),
+    *("scikit-learn", "safetensors", "pyyaml", "httpx"),
 )
 EXTRAS = {
     "train": ("trl", "peft", "accelerate"),
     "flash": ("flash-attn",),
-    "serve": ("ray", "httpx"),
+    "serve": ("ray",),
     "vllm": ("vllm",),
     "mol": ("rdkit",),
 }

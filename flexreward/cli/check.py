@@ -30,6 +30,12 @@ def check(
         from flexreward.engines.scripts import script_named
 
         script_named(resolved.model)
+    at = []
+    if resolved.engine == "openai":
+        from flexreward.engines.remote import read_options
+
+        remote = read_options(resolved.model, resolved.options)
+        at.append(f"at {remote.base_url} (its weights cannot be verified)")
     more = [f"{resolved.waits} wait(s)"] if resolved.waits else []
     if resolved.calibrator:
         curve = load_calibrator(Path(resolved.calibrator))
@@ -38,5 +44,5 @@ def check(
     here = " (a folder here)" if Path(resolved.model).is_dir() else ""
     drawn = "greedy" if resolved.temperature == 0 else f"temperature {resolved.temperature:g}"
     orders = "both orders" if resolved.both_orders else "one order"
-    parts = [template, orders, f"{resolved.votes} vote(s)", drawn, *more]
+    parts = [*at, template, orders, f"{resolved.votes} vote(s)", drawn, *more]
     print(f"{resolved.model}{here} on {resolved.engine}, {', '.join(parts)}: ok")

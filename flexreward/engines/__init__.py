@@ -11,6 +11,7 @@ from flexreward.engines.base import Engine
 from flexreward.errors import RecipeError
 
 ENGINES = {
+    "openai": "flexreward.engines.openai:OpenAIEngine",
     "scripted": "flexreward.engines.scripted:ScriptedEngine",
     "transformers": "flexreward.engines.transformers:TransformersEngine",
 }

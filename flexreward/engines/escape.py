@@ -2,8 +2,8 @@
 
 A word joiner (U+2060) is put after the first character of every string in question. It has no width and no effect on
 shaping, so a person sees the text as it was; no tokenizer of these families drops it, and normal form C keeps it.
-Unlike the zero-width joiner it has no place inside emoji or Indic words, so real text hardly ever holds one. Joiners that
-already stand inside such a string are passed over, which makes the escape reversible for every text.
+Unlike the zero-width joiner it has no place inside emoji or Indic words, so real text hardly ever holds one. Joiners
+that already stand inside such a string are passed over, which makes the escape reversible for every text.
 """
 
 from __future__ import annotations

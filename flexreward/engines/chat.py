@@ -1,0 +1,244 @@
+"""The two bodies of ``/v1/chat/completions``: a prompt as the request's JSON, and the replies in what comes back."""
+
+from __future__ import annotations
+
+import base64
+from math import inf, isfinite
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, Field, ValidationError
+
+from flexreward.engines.base import Prompt, Sampling
+from flexreward.engines.escape import Escape
+from flexreward.engines.remote import Remote
+from flexreward.errors import EngineError, RefusedError
+from flexreward.types import Media, Reply, TokenLogprob
+
+MAX_MEDIA_BYTES = 20 << 20
+"""Of one file, before it grows by a third as base64."""
+LOWEST = -9999.0
+"""What servers write for a token that was ruled out: JSON has no minus infinity."""
+
+
+class _Top(BaseModel):
+    token: str
+    logprob: float
+
+
+class _Token(_Top):
+    top_logprobs: list[_Top] = Field(default_factory=list)
+
+
+class _Logprobs(BaseModel):
+    content: list[_Token] | None = None
+
+
+class _Message(BaseModel):
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+
+
+class _Choice(BaseModel):
+    message: _Message
+    index: int = 0
+    finish_reason: str | None = None
+    logprobs: _Logprobs | None = None
+    token_ids: list[int] | None = None
+
+
+class _Usage(BaseModel):
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+
+
+class _Completion(BaseModel):
+    choices: list[_Choice]
+    usage: _Usage | None = None
+
+
+def body_of(prompt: Prompt, sampling: Sampling, remote: Remote, *, model: str) -> dict[str, Any]:
+    """The request. All of the prompt is escaped; a started turn as far as it could end itself.
+
+    Raises:
+        RefusedError: The text is no valid Unicode, or a medium is none that can be sent.
+    """
+    try:
+        f"{prompt.system}{prompt.user}{prompt.prefix}".encode()
+    except UnicodeEncodeError as error:
+        raise RefusedError(f"the prompt is no valid Unicode: {error}") from error
+    vllm = remote.dialect == "vllm"
+    escape = remote.escape
+    messages: list[dict[str, Any]] = [{"role": "user", "content": _user(prompt, escape)}]
+    if prompt.system:
+        messages.insert(0, {"role": "system", "content": escape.apply(prompt.system)})
+    body: dict[str, Any] = {
+        **remote.extra_body,
+        "model": model,
+        "messages": messages,
+        "n": sampling.n,
+        "temperature": sampling.temperature,
+        "top_p": sampling.top_p,
+        "max_tokens": sampling.max_tokens,
+    }
+    if remote.seeds and sampling.temperature > 0:
+        body["seed"] = sampling.seed % 2**31  # what every server's integers hold
+    if sampling.logprobs:
+        body |= {"logprobs": True, "top_logprobs": sampling.logprobs}
+    if prompt.prefix:
+        messages.append({"role": "assistant", "content": Escape(own=True).apply(prompt.prefix)})
+        body |= {"add_generation_prompt": False, "continue_final_message": True}
+    if sampling.stop and vllm:
+        body |= {"stop": list(sampling.stop), "include_stop_str_in_output": True}
+    if vllm and sampling.n > 1:
+        body["return_token_ids"] = True  # ``usage`` counts the tokens of all replies together
+    return body
+
+
+def replies_of(content: bytes, prompt: Prompt, sampling: Sampling) -> tuple[list[Reply], EngineError | None]:
+    """The replies that can be used, and why others cannot.
+
+    Raises:
+        EngineError: The answer is no chat completion.
+    """
+    try:
+        found = _Completion.model_validate_json(content)
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise EngineError(f"the answer is no chat completion: {where + ': ' if where else ''}{first['msg']}") from error
+    choices = sorted(found.choices, key=lambda choice: choice.index)[: sampling.n]
+    usage = found.usage or _Usage()
+    replies: list[Reply] = []
+    failure: EngineError | None = None
+    for i, choice in enumerate(choices):
+        if choice.finish_reason not in ("stop", "length"):
+            failure = _unusable(choice.finish_reason)
+            continue
+        text, finish, logprobs = _written(choice, prompt.prefix), choice.finish_reason, _logprobs(choice)
+        if ends := [at + len(stop) for stop in sampling.stop if (at := text.find(stop)) >= 0]:
+            text, finish = text[: min(ends)], "stop"
+            logprobs = _up_to(logprobs, len(text))
+        if sampling.logprobs and text and not logprobs:
+            raise RefusedError("the server reports no log-probabilities; set logprobs to false in the recipe's options")
+        share = (i + 1) * usage.completion_tokens // len(choices) - i * usage.completion_tokens // len(choices)
+        replies.append(
+            Reply(
+                text=prompt.prefix + text,
+                index=i,
+                finish_reason=finish,
+                prompt_tokens=usage.prompt_tokens,
+                completion_tokens=share if choice.token_ids is None else len(choice.token_ids),
+                logprobs=logprobs if sampling.logprobs else (),
+            )
+        )
+    if failure is None and len(choices) < sampling.n:
+        failure = EngineError(
+            f"the server gave {len(choices)} of {sampling.n} replies; set split_votes in the recipe's options"
+        )
+    return replies, failure
+
+
+def _user(prompt: Prompt, escape: Escape) -> str | list[dict[str, Any]]:
+    """The user's turn: text alone, or content parts with each medium where it stands."""
+    pieces = escape.split(prompt.user, [placed.at for placed in prompt.media])
+    if not prompt.media:
+        return pieces[0]
+    parts: list[dict[str, Any]] = []
+    for i, piece in enumerate(pieces):
+        if i:
+            parts.append(_part(prompt.media[i - 1].media))
+        if piece:
+            parts.append({"type": "text", "text": piece})
+    return parts
+
+
+def _part(media: Media) -> dict[str, Any]:
+    try:
+        data = media.data if media.data is not None else _read(media.path)
+    except OSError as error:
+        raise RefusedError(f"{media.path}: cannot be read: {error.strerror}") from error
+    where = media.path or f"the {media.kind}"
+    if len(data) > MAX_MEDIA_BYTES:
+        raise RefusedError(f"{where}: has {len(data)} bytes or more, {MAX_MEDIA_BYTES} can be sent")
+    kind = _type_of(data)
+    if not kind.startswith(media.kind):
+        raise RefusedError(f"{where}: is no {media.kind} of a kind that can be sent")
+    encoded = base64.b64encode(data).decode()
+    if media.kind == "audio":
+        return {"type": "input_audio", "input_audio": {"data": encoded, "format": kind.partition("/")[2]}}
+    name = f"{media.kind}_url"
+    return {"type": name, name: {"url": f"data:{kind};base64,{encoded}"}}
+
+
+def _read(path: Path | None) -> bytes:
+    assert path is not None, "a medium is a path or bytes"
+    with path.open("rb") as file:
+        return file.read(MAX_MEDIA_BYTES + 1)
+
+
+def _type_of(data: bytes) -> str:
+    """By the first bytes, never by the name; empty for what is not sent."""
+    if data[:4] == b"RIFF":
+        return {b"WEBP": "image/webp", b"WAVE": "audio/wav"}.get(data[8:12], "")
+    if data[4:8] == b"ftyp":
+        return "video/mp4"
+    known = {
+        b"\x89PNG\r\n\x1a\n": "image/png",
+        b"\xff\xd8\xff": "image/jpeg",
+        b"GIF8": "image/gif",
+        b"fLaC": "audio/flac",
+        b"ID3": "audio/mp3",
+        b"\xff\xfb": "audio/mp3",
+        b"\x1aE\xdf\xa3": "video/webm",
+    }
+    return next((kind for magic, kind in known.items() if data.startswith(magic)), "")
+
+
+def _written(choice: _Choice, prefix: str) -> str:
+    """What the model wrote; a thought that the server has set apart stands in its tags again."""
+    content = choice.message.content or ""
+    thought = choice.message.reasoning_content or choice.message.reasoning
+    if not thought:
+        return content
+    begun = prefix.rfind("<think>") > prefix.rfind("</think>")
+    ended = "</think>" if content or choice.finish_reason == "stop" else ""
+    return f"{'' if begun else '<think>'}{thought}{ended}{content}"
+
+
+def _unusable(finish_reason: str | None) -> EngineError:
+    if finish_reason == "content_filter":
+        return RefusedError("the server's filter has withheld a reply (finish_reason content_filter)")
+    return EngineError(f"a reply ended in a way that is not known here: finish_reason {finish_reason!r}")
+
+
+def _logprobs(choice: _Choice) -> tuple[TokenLogprob, ...]:
+    tokens = (choice.logprobs and choice.logprobs.content) or []
+    return tuple(
+        TokenLogprob(
+            text=one.token,
+            logprob=_logprob(one.logprob),
+            top=tuple((other.token, _logprob(other.logprob)) for other in one.top_logprobs),
+        )
+        for one in tokens
+    )
+
+
+def _logprob(value: float) -> float:
+    if value <= LOWEST:
+        return -inf
+    if not isfinite(value):
+        raise EngineError(f"the server reports a log-probability of {value}")
+    return value
+
+
+def _up_to(logprobs: tuple[TokenLogprob, ...], length: int) -> tuple[TokenLogprob, ...]:
+    """The tokens that begin before ``length`` characters are over."""
+    kept: list[TokenLogprob] = []
+    for one in logprobs:
+        if length <= 0:
+            break
+        kept.append(one)
+        length -= len(one.text)
+    return tuple(kept)

@@ -20,6 +20,9 @@ MAX_MEDIA_BYTES = 20 << 20
 LOWEST = -9999.0
 """What servers write for a token that was ruled out: JSON has no minus infinity."""
 
+UNBIASED = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
+"""Said to vLLM, which would fill in what a checkpoint's generation config recommends: the recipe says all that is done."""
+
 
 class _Top(BaseModel):
     token: str
@@ -74,6 +77,7 @@ def body_of(prompt: Prompt, sampling: Sampling, remote: Remote, *, model: str) -
     if prompt.system:
         messages.insert(0, {"role": "system", "content": escape.apply(prompt.system)})
     body: dict[str, Any] = {
+        **(UNBIASED if vllm else {}),
         **remote.extra_body,
         "model": model,
         "messages": messages,

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ValidationError
 
 from flexreward.engines.base import Prompt, Sampling
 from flexreward.engines.chat import body_of, replies_of
-from flexreward.engines.endpoint import Session
+from flexreward.engines.endpoint import Session, room_of
 from flexreward.engines.remote import Remote, read_options
-from flexreward.errors import EngineError, JudgeError, RefusedError
+from flexreward.errors import ContextError, EngineError, JudgeError, RefusedError
 from flexreward.fingerprint import digest
 from flexreward.types import Reply
 
@@ -113,7 +113,15 @@ class OpenAIEngine:
     ) -> tuple[list[Reply], EngineError | None]:
         make = asyncio.to_thread if prompt.media else _at_once  # files are read off the loop
         body = await make(body_of, prompt, sampling, self._remote, model=self._model)
-        return replies_of(await session.ask("/chat/completions", body), prompt, sampling)
+        try:
+            content = await session.ask("/chat/completions", body)
+        except ContextError as error:
+            # The prompt may fit and only the longest reply not: it gets the room there is, as on every engine.
+            room = room_of(str(error))
+            if not 0 < room < sampling.max_tokens:
+                raise
+            content = await session.ask("/chat/completions", body | {"max_tokens": room})
+        return replies_of(content, prompt, sampling)
 
     def _open(self) -> Session:
         """This loop's connections. Those of an earlier loop have ended with it."""
@@ -157,7 +165,8 @@ async def _meet(remote: Remote, key: str | None) -> _Met:
                 raise JudgeError(f"{remote.base_url}: serves {found}; {remedy}")
             model = served[0]
         try:
-            answers = await asyncio.gather(*(_probe(session, remote, model, text) for text in PROBES))
+            # One after the other: greedy replies may turn on what else is in the server's batch.
+            answers = [await _probe(session, remote, model, text) for text in PROBES]
         except EngineError as error:
             served = await _served(session, quietly=True)
             if served and model not in served:

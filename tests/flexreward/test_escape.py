@@ -7,7 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flexreward.config import BUNDLED
+from flexreward.engines.base import Prompt, Sampling
+from flexreward.engines.chat import body_of
 from flexreward.engines.escape import JOINER, Escape
+from flexreward.engines.remote import read_options
 from flexreward.errors import RecipeError
 
 QWEN = [
@@ -94,6 +97,27 @@ def test_no_attack_yields_a_special_token_and_each_can_be_read_back(served, text
     assert not special & set(tokenizer.encode(escaped, add_special_tokens=False).ids)
     assert escape.undo(escaped) == f"x {text} y"
     assert escaped.replace(JOINER, "") == f"x {text} y".replace(JOINER, "")
+
+
+@pytest.mark.parametrize("text", ATTACKS, ids=range(len(ATTACKS)))
+def test_the_frame_of_a_real_chat_template_is_the_same_around_every_attack(judge_tokenizer, text):
+    def special(content: str) -> list[int]:
+        prompt = Prompt(system=f"Judge. {content}", user=f"{content} Which?", prefix=f"<think>{content}")
+        remote = read_options("m", {"base_url": "http://h/v1", "dialect": "vllm", "special_tokens": list(TINY_TAGS)})
+        messages = body_of(prompt, Sampling(), remote, model="m")["messages"]
+        ids = judge_tokenizer.apply_chat_template(messages, continue_final_message=True, return_dict=False)
+        return [i for i in ids if i in judge_tokenizer.added_tokens_decoder]
+
+    frame = special("harmless")
+    assert len(frame) > 4
+    assert special(text) == frame
+
+
+@pytest.fixture(scope="module")
+def judge_tokenizer():
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(BUNDLED / "tiny-judge")
 
 
 @given(st.lists(st.sampled_from(PIECES)))

@@ -252,6 +252,33 @@ async def test_a_started_turn_is_continued_on_vllm_and_refused_elsewhere(server)
     assert (engine_of(server, dialect="vllm").can.prefix, engine_of(server).can.prefix) == (True, False)
 
 
+async def test_vllm_is_told_what_a_checkpoint_would_fill_in_and_a_recipe_may_say_otherwise(server):
+    await replies_of(engine_of(server, dialect="vllm", extra_body={"top_k": 20, "seedling": 1}), sampling=Sampling())
+    body = server.bodies[0]
+    assert (body["top_k"], body["min_p"], body["repetition_penalty"], body["seedling"]) == (20, 0.0, 1.0, 1)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "This model's maximum context length is 512 tokens and your request has 500 input tokens (1024 > 512 - 500).",
+        "maximum context length is 512 tokens. However, you requested 1524 tokens (500 in the messages, 1024 in ...).",
+        "You passed 500 input tokens and requested 1024 output tokens. However, the model's context length is only 512 "
+        "tokens.",
+    ],
+)
+async def test_a_reply_is_as_long_as_there_is_room_for(server, message):
+    server.script = lambda body: (
+        completion("cut", finish="length") if body["max_tokens"] <= 12 else Answer({"message": message}, status=400)
+    )
+    (reply,) = await replies_of(engine_of(server), sampling=Sampling())
+    assert reply.truncated
+    assert [body["max_tokens"] for body in server.bodies] == [1024, 12]
+    server.script = in_turn(Answer({"message": message.replace("500", "600")}, status=400))
+    with pytest.raises(ContextError):
+        await replies_of(engine_of(server), sampling=Sampling())
+
+
 async def test_a_stop_string_stays_in_the_text_whichever_server_it_is(server):
     sampling = Sampling(stop=("</think>",), logprobs=1)
     tokens = [{"token": t, "logprob": -0.5} for t in ("one", "</think>", "two")]

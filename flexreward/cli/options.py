@@ -24,7 +24,8 @@ class JudgeOptions:
             "--judge",
             metavar="J",
             rich_help_panel=JUDGE,
-            help="tiny (bundled), a model's folder, a hub id, or a recipe.yaml. Default: FLEXREWARD_RECIPE, else tiny.",
+            help="tiny (bundled), a model's folder, a hub id, an OpenAI-compatible server's URL, or a recipe.yaml. "
+            "Default: FLEXREWARD_RECIPE, else tiny.",
         ),
     ] = None
     template: Annotated[

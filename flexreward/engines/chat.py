@@ -21,7 +21,7 @@ LOWEST = -9999.0
 """What servers write for a token that was ruled out: JSON has no minus infinity."""
 
 UNBIASED = {"top_k": -1, "min_p": 0.0, "repetition_penalty": 1.0}
-"""Said to vLLM, which would fill in what a checkpoint's generation config recommends: the recipe says all that is done."""
+"""Said to vLLM, which would fill in what a checkpoint's generation config recommends: the recipe decides alone."""
 
 
 class _Top(BaseModel):

@@ -8,7 +8,7 @@ import json
 import random
 import re
 import ssl
-from collections.abc import Coroutine
+from collections.abc import AsyncGenerator, Coroutine
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from time import time
@@ -54,6 +54,7 @@ class Session:
         self._key = key
         self._slots = asyncio.Semaphore(remote.max_connections)
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._kept, self._begun = self._keep(), False
         self._client = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
             verify=_trusted(),
@@ -68,10 +69,19 @@ class Session:
         return task
 
     async def close(self) -> None:
+        """End what is under way, and the connections."""
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._kept.aclose()
         await self._client.aclose()
+
+    async def _keep(self) -> AsyncGenerator[None, None]:
+        """A loop that ends closes its async generators, and with this one the connections that nobody has closed."""
+        try:
+            yield
+        finally:
+            await self._client.aclose()
 
     async def ask(self, path: str, body: dict[str, Any] | None = None, *, retries: int | None = None) -> bytes:
         """What the server answers to a POST of ``body``, or to a GET.
@@ -84,6 +94,9 @@ class Session:
         """
         content = None if body is None else json.dumps(body, ensure_ascii=False).encode()
         most = self._remote.retries if retries is None else retries
+        if not self._begun:
+            self._begun = True
+            await anext(self._kept)
         async with self._slots:
             until = self.loop.time() + self._remote.timeout_s
             for tries in itertools.count(1):

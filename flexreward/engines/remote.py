@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from typing import Annotated, Any, Literal
 
@@ -71,6 +72,10 @@ class Remote(BaseModel):
     def _is_not_ours(cls, body: dict[str, Any]) -> dict[str, Any]:
         if taken := sorted(body.keys() & set(OURS)):
             raise ValueError(f"{', '.join(taken)} cannot be set there; it is set by this engine")
+        try:
+            json.dumps(body, allow_nan=False)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"cannot be sent as JSON ({error})") from error
         return body
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import select
@@ -10,6 +11,7 @@ import socket
 import struct
 import threading
 import time
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
@@ -75,6 +77,7 @@ class Server:
 
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True  # head and body are written apart, and would wait 40 ms for each other
 
             def do_GET(self) -> None:
                 self.reply(server.check_key(self.headers) or Answer({"data": [{"id": id} for id in server.models]}))
@@ -614,10 +617,11 @@ def test_a_key_comes_from_the_environment_and_stands_nowhere_else(server, monkey
         ({"base_url": "http://h/v1", "modalities": "image"}, "modalities: Input should be a valid list"),
         ({"base_url": "http://h/v1", "timeout_s": 0}, "timeout_s: Input should be greater than 0"),
         ({"base_url": "http://h/v1", "extra_body": {"n": 2}}, "extra_body: n cannot be set there"),
+        ({"base_url": "http://h/v1", "extra_body": {"x": float("nan")}}, "extra_body: cannot be sent as JSON"),
         ({"base_url": "http://h/v1", "api_key_env": "sk-1"}, "api_key_env: String should match pattern"),
         ({"base_url": "http://h/v1", "special_tokens": ["<"]}, "special_tokens: '<' cannot be escaped"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_a_wrong_option_is_named(options, message):
     assert message in refused("m", **options)
@@ -649,15 +653,17 @@ def test_the_identity_holds_url_model_probe_and_escape_and_says_that_it_is_unver
     assert all(engine_of(server, **options).identity == identity for options in same)
 
 
-def test_an_engine_serves_one_event_loop_after_another(server):
-    engine = engine_of(server)
-
-    async def once() -> str:
-        reply = await anext(engine.generate(PROMPT, Sampling()))
-        await engine._session.close()
-        return reply.text
-
-    assert [asyncio.run(once()) for _ in range(2)] == ["good", "good"]
+def test_an_engine_serves_one_event_loop_after_another_and_leaves_no_connection_behind(server):
+    server.script = lambda body: completion(scores(8, 8))
+    judge = open_judge(resolve_judge(server.url))
+    for _ in range(2):
+        assert [isinstance(one.outcome, Verdict) for one in judge.judge_now([REQUEST] * 3)] == [True] * 3
+        assert judge.engine._session._client.is_closed
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        del judge
+        gc.collect()
+    assert [one for one in seen if one.category is ResourceWarning] == []
 
 
 # ---- the whole road --------------------------------------------------------------------------------------------------

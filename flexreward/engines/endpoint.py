@@ -31,11 +31,6 @@ TOO_LONG = re.compile(
     r"context.?(length|window|size)|maximum (model|context|prompt) length|max_model_len|prompt is too long", re.I
 )
 
-LIMIT, NUM_READ = (
-    re.compile(r"context length is (?:only )?(\d+)"),
-    re.compile(r"(\d+) (?:input tokens|in the (?:messages|prompt))"),
-)
-
 
 class Again(NamedTuple):
     """A failure that may pass."""
@@ -150,12 +145,6 @@ class Session:
         line = " ".join(f"{self._remote.base_url}: {what}".split())
         line = line.replace(self._key, "***") if self._key else line
         return line if len(line) <= LINE else f"{line[:LINE]} ..."
-
-
-def room_of(message: str) -> int:
-    """Tokens left for a reply, by what a server says when prompt and reply together are too long; 0 if it does not."""
-    limit, num_read = LIMIT.search(message), NUM_READ.search(message)
-    return max(0, int(limit[1]) - int(num_read[1])) if limit and num_read else 0
 
 
 @lru_cache(maxsize=1)

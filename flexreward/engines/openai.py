@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from flexreward.engines.base import Prompt, Sampling
 from flexreward.engines.chat import body_of, replies_of
-from flexreward.engines.endpoint import Session, room_of
+from flexreward.engines.endpoint import Session
 from flexreward.engines.remote import Remote, read_options
 from flexreward.errors import ContextError, EngineError, JudgeError, RefusedError
 from flexreward.fingerprint import digest
@@ -115,12 +115,10 @@ class OpenAIEngine:
         body = await make(body_of, prompt, sampling, self._remote, model=self._model)
         try:
             content = await session.ask("/chat/completions", body)
-        except ContextError as error:
-            # The prompt may fit and only the longest reply not: it gets the room there is, as on every engine.
-            room = room_of(str(error))
-            if not 0 < room < sampling.max_tokens:
-                raise
-            content = await session.ask("/chat/completions", body | {"max_tokens": room})
+        except ContextError:
+            # The prompt may fit and only the longest reply not: asked for no length, a server gives the room there is.
+            body.pop("max_tokens")
+            content = await session.ask("/chat/completions", body)
         return replies_of(content, prompt, sampling)
 
     def _open(self) -> Session:

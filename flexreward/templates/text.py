@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Literal, TypeAlias
 
+from flexreward.parse import THINK_TAG
 from flexreward.types import Message, Text
 
 JudgeSees: TypeAlias = Literal["final", "all"]
@@ -57,7 +58,9 @@ def without_thoughts(text: str) -> str:
         return text
     *ended, rest = text.split("</think>")
     spoken = [part.partition("<think>")[0] for part in ended if "<think>" in part]
-    return ("".join(spoken) + rest.partition("<think>")[0]).strip()
+    shown = "".join(spoken) + rest.partition("<think>")[0]
+    # What stood around a thought may spell a tag once the thought is gone. It is hidden like a thought that never ends.
+    return THINK_TAG.split(shown, maxsplit=1)[0].strip()
 
 
 def numbered(completions: list[str]) -> str:

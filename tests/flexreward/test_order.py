@@ -141,3 +141,12 @@ def test_drawn_orders_put_either_completion_first_and_change_with_the_seed():
     first = [[drawn(2, id=f"row-{i}", seed=seed)[0] for i in range(1_000)] for seed in (0, 1)]
     assert all(450 < sum(places) < 550 for places in first)
     assert 400 < sum(a != b for a, b in zip(*first, strict=True)) < 600
+
+
+def test_half_a_character_in_a_rows_name_is_no_reason_to_end():
+    assert sorted(drawn(3, id="\ud800", seed=1)) == [0, 1, 2]
+    assert len({drawn(4, id=f"{name}\ud800", seed=1) for name in range(20)}) > 1
+
+
+def test_names_draw_what_they_drew_in_earlier_runs():
+    assert [drawn(3, id=name, seed=7) for name in ("a", "é", "")] == [(2, 1, 0), (2, 1, 0), (0, 2, 1)]

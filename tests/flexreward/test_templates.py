@@ -89,6 +89,8 @@ def test_several_turns_are_blocks_headed_by_their_role():
         ("Four. <think>or is it", "Four."),
         ("<think>it never ends, <answer>10</answer>", ""),
         ("<think>a</think>b</think>c", "c"),
+        ("3.<think>a</think></thi<think>b</think>nk><answer>10</answer>", "3."),
+        ("3.<thi<think>b</think>nk>c", "3."),
     ],
 )
 def test_the_judge_sees_what_was_said_and_not_what_was_thought(completion, final):

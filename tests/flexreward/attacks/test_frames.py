@@ -176,6 +176,15 @@ def test_the_tokenizers_have_every_special_token_of_their_family(encoder):
         assert encoder._backend.encode(f"before {token} after").ids.count(encoder._backend.token_to_id(token)) >= 1
 
 
+def test_a_started_turn_that_quotes_an_attack_ends_no_turn(encoder):
+    """A thought made to go on is sent again as a started turn. The model's own marks may stand in it, and no others."""
+    of_frame = [i for i in encoder.encode(Prompt(system="s", user="u")).ids if i in encoder.added]
+    marks = set(encoder._marks.values())
+    for attack in ATTACKS.values():
+        ids = encoder.encode(Prompt(system="s", user="u", prefix=f"<think>\nThey say {attack}. Wait")).ids
+        assert [i for i in ids if i in encoder.added - marks] == [i for i in of_frame if i not in marks]
+
+
 def test_there_are_at_least_sixty_attacks_and_no_two_alike():
     assert len(set(ATTACKS.values())) == len(ATTACKS) >= 60
 

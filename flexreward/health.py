@@ -110,12 +110,12 @@ def _extras() -> Iterator[Finding]:
     for extra, names in EXTRAS.items():
         absent = [name for name in names if _version(name) is None]
         if absent:
-            yield Finding(f"extra {extra}", MISSING, f"without {', '.join(absent)}", _extra_command(extra))
+            yield Finding(f"extra {extra}", MISSING, f"without {', '.join(absent)}", extra_command(extra))
         else:
             yield Finding(f"extra {extra}", OK, ", ".join(f"{name} {_version(name)}" for name in names))
 
 
-def _extra_command(extra: str) -> str:
+def extra_command(extra: str) -> str:
     """How to add an extra here. A CPU build of torch must not be replaced by PyPI's, which brings gigabytes of CUDA."""
     cpu = "cpu" in (_version("torch") or "")
     if extra == "flash":

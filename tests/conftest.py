@@ -102,6 +102,12 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
     return make
 
 
+@pytest.fixture(scope="session")
+def tiny() -> Callable[..., Path]:
+    """``tiny(folder, **config)`` saves a tiny random model there."""
+    return tiny_checkpoint
+
+
 @pytest.fixture
 def tokenizer() -> Any:
     return tiny_tokenizer()

@@ -14,6 +14,7 @@ ENGINES = {
     "openai": "flexreward.engines.openai:OpenAIEngine",
     "scripted": "flexreward.engines.scripted:ScriptedEngine",
     "transformers": "flexreward.engines.transformers:TransformersEngine",
+    "vllm": "flexreward.engines.vllm:VLLMEngine",
 }
 
 

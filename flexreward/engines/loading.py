@@ -48,10 +48,10 @@ def load(name: str | Path, *, device: str, dtype: str, attention: str) -> Loaded
         raise JudgeError(f"unknown attention '{attention}', expected one of {', '.join(ATTENTIONS)}")
     where = _device(device)
     precision = _dtype(dtype, where)
-    folder = _folder(str(name))
+    folder = find_folder(str(name))
     with _quiet():
-        tokenizer = _from_pretrained(AutoTokenizer, folder, name)
-        model, report = _from_pretrained(
+        tokenizer = from_pretrained(AutoTokenizer, folder, name)
+        model, report = from_pretrained(
             AutoModelForCausalLM,
             folder,
             name,
@@ -89,7 +89,7 @@ def digest(folder: Path) -> str:
     return whole.hexdigest()
 
 
-def _folder(name: str) -> Path:
+def find_folder(name: str) -> Path:
     """The local folder of a model, fetched from the hub if it has to be."""
     folder = Path(name).expanduser()
     if not folder.exists():
@@ -125,7 +125,7 @@ def _fetch(name: str) -> Path:
         raise JudgeError(f"{name}: no such folder here, and the hub does not give it: {reason}") from error
 
 
-def _from_pretrained(loader: Any, folder: Path, name: str | Path, **options: Any) -> Any:
+def from_pretrained(loader: Any, folder: Path, name: str | Path, **options: Any) -> Any:
     try:
         return loader.from_pretrained(folder, local_files_only=True, trust_remote_code=False, **options)
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, json.JSONDecodeError) as error:

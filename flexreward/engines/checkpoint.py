@@ -1,0 +1,54 @@
+"""What an engine must know of a checkpoint whose weights another program loads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+
+from flexreward.engines.loading import digest, find_folder, from_pretrained
+from flexreward.errors import JudgeError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """A model's folder, read but not loaded."""
+
+    folder: Path
+    name: str
+    digest: str
+    """sha256 over names and bytes of its files."""
+    tokenizer: Any
+    ends: frozenset[int]
+    """The tokens that end a turn: what the generation config, the model's and the tokenizer each call so."""
+    max_context: int
+    """Tokens of prompt and reply together."""
+
+
+def read_checkpoint(name: str | Path) -> Checkpoint:
+    """Read the folder or hub id that ``name`` is.
+
+    Raises:
+        JudgeError: It is not there, or model and tokenizer do not fit each other; one line, with the remedy.
+    """
+    folder = find_folder(str(name))
+    tokenizer = from_pretrained(AutoTokenizer, folder, name)
+    config = from_pretrained(AutoConfig, folder, name).get_text_config()
+    rows = config.vocab_size
+    if len(tokenizer) > rows:
+        raise JudgeError(
+            f"{name}: its tokenizer has {len(tokenizer)} tokens, its model {rows}; they belong to two models"
+        )
+    found = [config.eos_token_id, tokenizer.eos_token_id]
+    if (folder / "generation_config.json").is_file():
+        found.append(GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id)
+    return Checkpoint(
+        folder=folder,
+        name=folder.name if Path(name).exists() else str(name),
+        digest=digest(folder),
+        tokenizer=tokenizer,
+        ends=frozenset(i for ids in found if ids is not None for i in (ids if isinstance(ids, list) else [ids])),
+        max_context=getattr(config, "max_position_embeddings", None) or 2**15,
+    )

@@ -1,0 +1,295 @@
+"""vLLM, run from here: its model lives in processes of its own, gets token ids and is asked for whole replies."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import itertools
+import json
+import weakref
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from flexreward.engines import vllm_start
+from flexreward.engines.base import Capabilities, Prompt, Sampling
+from flexreward.engines.checkpoint import Checkpoint, read_checkpoint
+from flexreward.engines.encoding import Encoded, Encoder
+from flexreward.engines.loops import LoopThread
+from flexreward.errors import ContextError, EngineError, JudgeError, RefusedError
+from flexreward.types import Reply, TokenLogprob
+
+Deliver = Callable[[Reply | EngineError], None]
+
+
+class VLLMEngine:
+    """Runs a local folder or hub id with vLLM's AsyncLLM; see the Engine protocol.
+
+    Args:
+        model: Folder that ``save_pretrained`` wrote, or hub id.
+        dtype: ``auto`` is float32 on the CPU, bfloat16 on a GPU.
+        quantization: vLLM's name of a method (``fp8``, ``awq`` ...); by default what the checkpoint says.
+        tensor_parallel: GPUs that share the model.
+        max_context: Tokens of prompt and reply together; by default what the model's config says.
+        lora: Folder of an adapter that peft saved, applied to every reply.
+        engine_args: Further arguments of vLLM's ``AsyncEngineArgs``, such as ``gpu_memory_utilization``.
+
+    Raises:
+        JudgeError: vLLM is not installed, or cannot run this model.
+        RecipeError: ``engine_args`` holds what vLLM does not know or what has a name here.
+    """
+
+    can = Capabilities(token_ids=True, prefix=True, logprobs=True)
+
+    def __init__(
+        self,
+        model: str | Path,
+        *,
+        dtype: str = "auto",
+        quantization: str | None = None,
+        tensor_parallel: int = 1,
+        max_context: int | None = None,
+        lora: str | Path | None = None,
+        engine_args: Mapping[str, Any] | None = None,
+    ) -> None:
+        cpu = vllm_start.on_cpu()
+        import vllm
+
+        checkpoint = read_checkpoint(model)
+        adapter = None if lora is None else _Adapter(Path(lora))
+        self.encoder = Encoder(checkpoint.tokenizer, name=str(model))
+        self.ends = checkpoint.ends
+        self.max_context = min(max_context or checkpoint.max_context, checkpoint.max_context)
+        further = dict(engine_args or {})
+        options = vllm_start.arguments(
+            checkpoint.folder,
+            cpu=cpu,
+            dtype=("float32" if cpu else "bfloat16") if dtype == "auto" else dtype,
+            quantization=quantization,
+            tensor_parallel=tensor_parallel,
+            max_context=self.max_context,
+            lora_rank=adapter.rank if adapter else None,
+            further=further,
+        )
+        self.identity = _identity(checkpoint, vllm.__version__, options["dtype"], quantization, adapter, further)
+        self.can_sleep = not cpu and bool(further.get("enable_sleep_mode"))
+        """Whether ``sleep`` frees the GPU: with ``engine_args: {enable_sleep_mode: true}``, never on a CPU."""
+        self._max_logprobs = further.get("max_logprobs", 20)
+        self._adapter = adapter.request() if adapter else None
+        self._numbers = itertools.count()
+        self._under_way: set[Deliver] = set()
+        self._loop = LoopThread("flexreward-vllm")
+        try:
+            self._llm = self._loop.submit(_start(options)).result()
+        except BaseException:
+            self._loop.stop()
+            raise
+        # Also runs when the interpreter ends; orphans.py is for when it is not asked.
+        self._stop = weakref.finalize(self, _shut_down, self._llm, self._loop)
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """How many tokens the model reads of it."""
+        return len(self.encoder.encode(prompt).ids)
+
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply]:
+        if sampling.logprobs > self._max_logprobs:
+            raise RefusedError(
+                f"logprobs: {sampling.logprobs} were asked for, vLLM was started for {self._max_logprobs}; "
+                "set engine_args: {max_logprobs: ...}"
+            )
+        encoded = self.encoder.encode(prompt)
+        room = self.max_context - len(encoded.ids)
+        if room < 1:
+            raise ContextError(f"the prompt has {len(encoded.ids)} tokens, the model reads {self.max_context}")
+        loop = asyncio.get_running_loop()
+        ended: asyncio.Queue[Reply | EngineError] = asyncio.Queue()
+
+        def deliver(item: Reply | EngineError) -> None:
+            with contextlib.suppress(RuntimeError):  # the caller's loop has ended, and nobody waits any more
+                loop.call_soon_threadsafe(ended.put_nowait, item)
+
+        # At temperature 0 all replies are one reply.
+        num_drawn = sampling.n if sampling.temperature > 0 else 1
+        self._under_way.add(deliver)
+        work = None
+        try:
+            work = self._loop.submit(self._write(prompt, encoded, sampling, room, num_drawn, deliver))
+            for _ in range(num_drawn):
+                item = await ended.get()
+                if isinstance(item, EngineError):
+                    raise item
+                if num_drawn == sampling.n:
+                    yield item
+                else:
+                    for index in range(sampling.n):
+                        yield replace(item, index=index)
+        finally:
+            self._under_way.discard(deliver)
+            if work is not None:
+                work.cancel()
+
+    async def sleep(self) -> None:
+        """Let what is under way end, then free the GPU: weights go to main memory, keys and values are forgotten.
+
+        Raises:
+            RefusedError: This engine cannot (see ``can_sleep``).
+        """
+        await self._on_loop("sleep")
+
+    async def wake(self) -> None:
+        """Bring the weights back. Raises RefusedError where it cannot sleep."""
+        await self._on_loop("wake_up")
+
+    async def close(self) -> None:
+        for deliver in tuple(self._under_way):
+            deliver(EngineError("the engine was closed"))
+        await asyncio.to_thread(self._stop)
+
+    async def _on_loop(self, what: str) -> None:
+        if not self.can_sleep:
+            raise RefusedError(
+                "this vLLM cannot sleep: that needs a GPU and engine_args: {enable_sleep_mode: true}; close the engine "
+                "to free its memory"
+            )
+        work = self._llm.sleep(mode="wait") if what == "sleep" else self._llm.wake_up()
+        await asyncio.wrap_future(self._loop.submit(work))
+
+    async def _write(
+        self, prompt: Prompt, encoded: Encoded, sampling: Sampling, room: int, num_drawn: int, deliver: Deliver
+    ) -> None:
+        """All replies. Each is a request of its own: vLLM reads their prompt once, and each comes as it ends."""
+        try:
+            async with asyncio.TaskGroup() as replies:
+                for index in range(num_drawn):
+                    replies.create_task(self._reply(prompt, encoded, sampling, room, index, deliver))
+        except* EngineError as errors:
+            deliver(_first(errors))
+
+    async def _reply(
+        self, prompt: Prompt, encoded: Encoded, sampling: Sampling, room: int, index: int, deliver: Deliver
+    ) -> None:
+        from vllm.inputs import tokens_input
+        from vllm.v1.engine.exceptions import EngineDeadError
+
+        params = self._params(sampling, min(sampling.max_tokens, room), index)
+        try:
+            async for output in self._llm.generate(
+                tokens_input(list(encoded.ids)), params, str(next(self._numbers)), lora_request=self._adapter
+            ):
+                last = output
+        except EngineDeadError as error:
+            raise EngineError("vLLM's process has ended; start the judge again") from error
+        except Exception as error:  # vLLM raises whatever it likes; the other requests and the next ones must live
+            raise EngineError(f"vLLM failed: {type(error).__name__}: {error}") from error
+        written = last.outputs[0]
+        if written.finish_reason not in ("stop", "length"):
+            raise EngineError(f"vLLM ended the reply early: {written.finish_reason}")
+        deliver(self._read(prompt, encoded, sampling, written, index))
+
+    def _params(self, sampling: Sampling, max_tokens: int, index: int) -> Any:
+        from vllm.sampling_params import RequestOutputKind, SamplingParams
+
+        return SamplingParams(
+            temperature=sampling.temperature,
+            top_p=sampling.top_p if sampling.temperature > 0 else 1.0,
+            max_tokens=max_tokens,
+            seed=_seed(sampling.seed, index) if sampling.temperature > 0 else None,
+            stop=list(sampling.stop),
+            stop_token_ids=sorted(self.ends),
+            logprobs=sampling.logprobs or None,
+            # Text is needed there only to look for stop strings; here it is decoded the way every local engine does.
+            detokenize=bool(sampling.stop),
+            skip_special_tokens=False,
+            include_stop_str_in_output=True,
+            output_kind=RequestOutputKind.FINAL_ONLY,
+        )
+
+    def _read(self, prompt: Prompt, encoded: Encoded, sampling: Sampling, written: Any, index: int) -> Reply:
+        tokens = list(written.token_ids)
+        ids = tokens[:-1] if tokens and tokens[-1] in self.ends else tokens
+        text = self.encoder.decode(ids, after=encoded.started)
+        if ends := [at + len(stop) for stop in sampling.stop if (at := text.find(stop)) >= 0]:
+            text = text[: min(ends)]
+        return Reply(
+            text=prompt.prefix + text,
+            index=index,
+            finish_reason=written.finish_reason,
+            prompt_tokens=len(encoded.ids),
+            completion_tokens=len(tokens),
+            logprobs=self._logprobs(tokens, written.logprobs, sampling.logprobs),
+        )
+
+    def _logprobs(self, tokens: list[int], places: Any, num: int) -> tuple[TokenLogprob, ...]:
+        if not num:
+            return ()
+
+        def top(place: Any) -> tuple[tuple[str, float], ...]:
+            best = sorted((found.rank, token, found.logprob) for token, found in place.items() if found.rank <= num)
+            return tuple((self.encoder.decode([token]), logprob) for _, token, logprob in best[:num])
+
+        return tuple(
+            TokenLogprob(text=self.encoder.decode([token]), logprob=place[token].logprob, top=top(place))
+            for token, place in zip(tokens, places, strict=True)
+        )
+
+
+class _Adapter:
+    """A LoRA adapter's folder, as peft saves it."""
+
+    def __init__(self, folder: Path) -> None:
+        config, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
+        for path in (config, weights):
+            if not path.is_file():
+                raise JudgeError(f"{folder}: no {path.name}; name the folder that peft's save_pretrained wrote")
+        self.folder = folder
+        self.rank = int(json.loads(config.read_text())["r"])
+        self.digest = hashlib.sha256(config.read_bytes() + weights.read_bytes()).hexdigest()
+
+    def request(self) -> Any:
+        from vllm.lora.request import LoRARequest
+
+        return LoRARequest(lora_name="judge", lora_int_id=1, lora_path=str(self.folder.absolute()))
+
+
+async def _start(options: Mapping[str, Any]) -> Any:
+    return vllm_start.start(options)
+
+
+def _shut_down(llm: Any, loop: LoopThread) -> None:
+    llm.shutdown(timeout=2)
+    loop.stop()
+
+
+def _identity(
+    checkpoint: Checkpoint,
+    version: str,
+    dtype: str,
+    quantization: str | None,
+    adapter: _Adapter | None,
+    further: Mapping[str, Any],
+) -> dict[str, str]:
+    identity = {"engine": "vllm", "version": version, "model": checkpoint.name, "weights": checkpoint.digest}
+    identity["dtype"] = dtype
+    if quantization:
+        identity["quantization"] = quantization
+    if adapter:
+        identity["lora"] = adapter.digest
+    if further:
+        # Which of them change a reply, vLLM alone knows.
+        identity["engine_args"] = json.dumps(further, sort_keys=True, default=str)
+    return identity
+
+
+def _seed(seed: int, index: int) -> int:
+    """One for each reply, 63 bits; those of neighbouring seeds are not neighbours."""
+    return int.from_bytes(hashlib.blake2b(f"{seed} {index}".encode(), digest_size=8).digest()) >> 1
+
+
+def _first(errors: BaseExceptionGroup[EngineError]) -> EngineError:
+    error: BaseException = errors
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, EngineError)
+    return error

@@ -17,9 +17,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    field_validator,
+    model_validator,
+)
 
 from flexreward.errors import RecipeError
+from flexreward.stops import MOST_ERROR, check_stop
 
 if TYPE_CHECKING:
     from flexreward.engines.base import Engine
@@ -30,6 +39,15 @@ BUNDLED = Path(__file__).parent / "bundled"
 TINY = BUNDLED / "tiny-judge.yaml"
 ENV = "FLEXREWARD_RECIPE"
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
+
+
+class StopError(BaseModel):
+    """A vote may end early at a stated risk (see ``flexreward.stops``)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    error: Annotated[float, Field(gt=0, le=MOST_ERROR)]
+    """Largest share of votes that end with another winner than the full vote has."""
 
 
 class JudgeRecipe(BaseModel):
@@ -53,6 +71,9 @@ class JudgeRecipe(BaseModel):
     """Replies to each order, from one prefill."""
     aggregate: Literal["mean", "median", "majority"] = "mean"
     """How the votes become one."""
+    stop: Literal["none", "lossless"] | StopError = "none"
+    """When a vote by majority, on who wins and no more, ends before its last reply: ``lossless`` once the rest cannot
+    change it; ``{error: 0.05}`` also where that is unlikely."""
     both_orders: bool = True
     """Show several completions forward and reversed, and average."""
     prefill: bool = False
@@ -81,6 +102,27 @@ class JudgeRecipe(BaseModel):
                 f"votes is {self.votes} at temperature 0, which draws the same reply each time; set a temperature"
             )
         return self
+
+    @field_validator("stop", mode="wrap")
+    @classmethod
+    def _known_stop(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError as error:
+            rates = f"a rate above 0 and at most {MOST_ERROR:g}"
+            raise ValueError(f"expected none, lossless or {{error: RATE}}, {rates}") from error
+
+    @model_validator(mode="after")
+    def _scores_have_no_stop(self) -> JudgeRecipe:
+        check_stop(self.stop_error, aggregate=self.aggregate, num_completions=None)
+        return self
+
+    @property
+    def stop_error(self) -> float | None:
+        """As ``flexreward.stops`` has it: ``None`` without a stop, 0 for the lossless one."""
+        if isinstance(self.stop, StopError):
+            return self.stop.error
+        return 0.0 if self.stop == "lossless" else None
 
 
 def load_recipe(path: str | Path) -> JudgeRecipe:
@@ -226,6 +268,7 @@ def open_judge(
         sampling=sampling,
         votes=recipe.votes,
         aggregate=recipe.aggregate,
+        stop=recipe.stop_error,
         both_orders=recipe.both_orders,
         order_seed=order_seed,
         prefill=recipe.prefill,

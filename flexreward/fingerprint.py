@@ -46,7 +46,14 @@ def source_digest(engine: dict[str, str], sampling: Sampling) -> str:
 
 
 def judge_fingerprint(
-    source: str, template: str, *, aggregate: str, both_orders: bool, prefill: bool, order_seed: int | None = None
+    source: str,
+    template: str,
+    *,
+    aggregate: str,
+    both_orders: bool,
+    prefill: bool,
+    order_seed: int | None = None,
+    stop: float | None = None,
 ) -> str:
     """Everything that a verdict depends on besides the request.
 
@@ -61,4 +68,5 @@ def judge_fingerprint(
         "both_orders": both_orders,
         "prefill": prefill,
     }
-    return digest(parts if order_seed is None else {**parts, "order_seed": order_seed})
+    more = {"order_seed": order_seed, "stop": stop}
+    return digest(parts | {name: value for name, value in more.items() if value is not None})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,9 +13,10 @@ from flexreward.errors import EngineError, RecipeError
 from flexreward.fingerprint import judge_fingerprint
 from flexreward.inflight import map_in_order, together
 from flexreward.ledger import Ledger
-from flexreward.ledger.buyer import Buyer
+from flexreward.ledger.buyer import Buyer, Stopping
 from flexreward.order import combine, drawn, orders, restore, show
-from flexreward.types import JudgeRequest, Judgment, OrderOutcome, Reply, Unscored, Vote
+from flexreward.stops import check_stop, decided, label, name_of_stop
+from flexreward.types import JudgeRequest, Judgment, OrderOutcome, Outcome, Reply, Unscored, Vote
 from flexreward.votes import AGGREGATES
 from flexreward.votes import aggregate as count_votes
 
@@ -33,6 +34,8 @@ class Judge:
         sampling: How a reply is drawn. Each prompt gets a seed of its own, which follows from this one and the prompt.
         votes: Replies to each order, from one prefill.
         aggregate: How they become one outcome: ``mean``, ``median`` or ``majority``.
+        stop: When a vote by majority may end early, and is one on a label (see ``flexreward.stops``): 0 once no reply
+            still to come can change its outcome, an error rate once that is unlikely enough.
         both_orders: Show several completions forward and reversed, and average; ``False`` shows them as they come.
         order_seed: Show them in one order that is drawn from this and the request's id.
         prefill: Start the assistant's turn the way the template says.
@@ -53,6 +56,7 @@ class Judge:
         sampling: Sampling = Sampling(),  # noqa: B008  # frozen
         votes: int = 1,
         aggregate: str = "mean",
+        stop: float | None = None,
         both_orders: bool = True,
         order_seed: int | None = None,
         prefill: bool = False,
@@ -70,10 +74,13 @@ class Judge:
             raise RecipeError(f"prefill: the engine {name} cannot go on with a started turn; leave it out")
         if sampling.logprobs and not engine.can.logprobs:
             raise RecipeError(f"logprobs: the engine {name} reports none; set it to 0")
+        if stop is not None:
+            check_stop(stop, aggregate=aggregate, num_completions=template.num_completions)
         self.engine = engine
         self.template = template
         self.sampling = replace(sampling, n=votes)
         self.aggregate = aggregate
+        self.stop = stop
         self.both_orders = both_orders and order_seed is None
         self.order_seed = order_seed
         self.prefill = prefill
@@ -87,6 +94,7 @@ class Judge:
             both_orders=self.both_orders,
             order_seed=order_seed,
             prefill=prefill,
+            stop=None if stop is None else float(stop),
         )
 
     async def judge(self, request: JudgeRequest) -> Judgment:
@@ -142,15 +150,28 @@ class Judge:
         except EngineError as error:  # no judge of this kind can be shown such a request
             failure = Unscored(reason=error.reason, detail=str(error))
             return _Seen(OrderOutcome(order=order, outcome=failure, votes=()), kept=False)
-        bought, kept = await self._buyer.replies(prompt, until)
-        votes = [
-            Vote(outcome=restore(self.template.parse(reply, count=len(order)), order), reply=reply)
-            for reply in bought.replies
-        ]
+        bought, kept = await self._buyer.replies(prompt, until, self._stopping(len(order)))
+        votes = [Vote(outcome=restore(self._read(reply, len(order)), order), reply=reply) for reply in bought.replies]
         if bought.failure:  # the replies that never came are votes nobody can read, and count for the quorum
             votes += [Vote(outcome=bought.failure, reply=NEVER_CAME)] * (self.sampling.n - len(votes))
-        outcome = count_votes(votes, self.aggregate)
+        outcome = count_votes(votes, self.aggregate) if self.stop is None else label(votes)
         return _Seen(OrderOutcome(order=order, outcome=outcome, votes=tuple(votes)), kept)
+
+    def _read(self, reply: Reply, count: int) -> Outcome:
+        """Scores in the order shown, or why there are none."""
+        return self.template.parse(reply, count=count)
+
+    def _stopping(self, count: int) -> Stopping | None:
+        """What ends a vote on so many completions early. Each reply is read once, as it comes."""
+        if self.stop is None or self.sampling.n == 1:
+            return None
+        stop, total, read = self.stop, self.sampling.n, list[Outcome]()
+
+        def enough(replies: Sequence[Reply]) -> bool:
+            read.extend(self._read(reply, count) for reply in replies[len(read) :])
+            return decided(read, total, stop)
+
+        return Stopping(name_of_stop(stop), self.template.digest, enough)
 
 
 class _Seen(NamedTuple):

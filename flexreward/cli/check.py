@@ -20,6 +20,7 @@ def check(
     from flexreward.config import resolve_judge
     from flexreward.engines import ENGINES
     from flexreward.errors import RecipeError
+    from flexreward.stops import name_of_stop
     from flexreward.templates import load_template
 
     resolved = resolve_judge(recipe)
@@ -37,6 +38,8 @@ def check(
         remote = read_options(resolved.model, resolved.options)
         at.append(f"at {remote.base_url} (its weights cannot be verified)")
     more = [f"{resolved.waits} wait(s)"] if resolved.waits else []
+    if resolved.stop_error is not None:
+        more.append(f"stop {name_of_stop(resolved.stop_error)}")
     if resolved.calibrator:
         curve = load_calibrator(Path(resolved.calibrator))
         more.append(f"rewards calibrated on {curve.n} rows of {curve.benchmark or 'unknown data'} ({curve.kind})")

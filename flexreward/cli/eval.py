@@ -168,7 +168,7 @@ def _judge(
 ) -> None:
     """Ask a judge about every row that the run does not hold yet."""
     from flexreward.cli import job as jobs
-    from flexreward.errors import OutputError
+    from flexreward.errors import OutputError, RecipeError
     from flexreward.evals import run as runs
     from flexreward.files.outcome_file import OutcomeFile
     from flexreward.files.outcomes import header_of
@@ -182,6 +182,8 @@ def _judge(
         changes |= {"votes": drawn.samples} if job.votes is None else {}
         changes |= {"temperature": drawn.temperature} if job.temperature is None else {}
     recipe = jobs.recipe_of(job, **changes)
+    if recipe.stop_error is not None:
+        raise RecipeError("stop: an evaluation tells what each vote is worth, and reads them all; leave it out")
     template = load_template(job.template or selection.benchmark.template)
     order_seed = recipe.seed if asked is Shown.RANDOM else None
     if job.estimate:

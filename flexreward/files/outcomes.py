@@ -13,6 +13,7 @@ from flexreward import __version__
 from flexreward.errors import OutputError
 from flexreward.fingerprint import digest, sampling_fields
 from flexreward.reward import rewards
+from flexreward.stops import name_of_stop
 from flexreward.types import Completion, JudgeRequest, Judgment, Media, OrderOutcome, Outcome, Unscored, Verdict
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ def header_of(judge: Judge) -> dict[str, Any]:
             **judge.engine.identity,
             "sampling": sampling_fields(judge.sampling),
             "aggregate": judge.aggregate,
+            **({} if judge.stop is None else {"stop": name_of_stop(judge.stop)}),
             "both_orders": judge.both_orders,
             **({} if judge.order_seed is None else {"order_seed": judge.order_seed}),
             "prefill": judge.prefill,

@@ -49,6 +49,10 @@ class Ledger:
         self.store = store
         self._flights: dict[str, asyncio.Future[Claim] | None] = {}  # a future only where someone waits
 
+    async def find(self, key: str) -> bytes | None:
+        """What is settled under ``key``, which is left to others to buy."""
+        return None if self.store is None or key in self._flights else self.store.get(key)
+
     async def claim(self, key: str) -> Claim:
         """SETTLED with its value, PENDING, or MINE: then the caller must ``settle`` or ``release``."""
         if key in self._flights:

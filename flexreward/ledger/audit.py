@@ -87,7 +87,7 @@ async def audit(store: Store, *, engine: Engine | None = None, sample: int = 20,
 
 
 async def _replay(engine: Engine, purchase: Purchase) -> bool | None:
-    """Whether the same replies come again; ``None`` where the engine fails."""
+    """Whether the same replies come again; ``None`` where the engine fails. Of a stopped vote those that were read."""
     replies: list[Reply] = []
     try:
         stream = cast(AsyncGenerator[Reply, None], engine.generate(purchase.prompt, purchase.sampling))
@@ -96,6 +96,9 @@ async def _replay(engine: Engine, purchase: Purchase) -> bool | None:
                 replies.append(reply)
     except EngineError:
         return None
+    if purchase.stopped:
+        kept = {reply.index for reply in purchase.replies}
+        replies = [reply for reply in replies if reply.index in kept]
     replies.sort(key=lambda reply: reply.index)
     return [_written(reply) for reply in replies] == [_written(reply) for reply in purchase.replies]
 

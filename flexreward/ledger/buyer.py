@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import NamedTuple, cast
@@ -12,7 +12,7 @@ from flexreward.engines.base import Engine, Prompt, Sampling
 from flexreward.errors import DeadlineError, EngineError
 from flexreward.fingerprint import source_digest
 from flexreward.ledger import Ledger, State
-from flexreward.ledger.purchase import Purchase, decode, encode, name_of
+from flexreward.ledger.purchase import Purchase, decode, encode, name_of, name_of_vote
 from flexreward.types import Reason, Reply, Unscored
 
 
@@ -22,8 +22,23 @@ class Bought(NamedTuple):
     """Whether it was settled before it was asked for."""
 
 
+class Stopping(NamedTuple):
+    """When a vote may end before its last reply."""
+
+    name: str
+    """The rule's, kept with what it ended."""
+    reading: str
+    """Digest of the template that it reads replies by."""
+    enough: Callable[[Sequence[Reply]], bool]
+
+
 class Buyer:
-    """One engine and one way of sampling, behind a ledger."""
+    """One engine and one way of sampling, behind a ledger.
+
+    A vote that may end early has a key of its own beside the full vote's, under which it is kept as what it is. It
+    takes a full vote where one is settled; the other way round nothing is found, and all replies are bought: the same
+    again and the rest, since an engine draws them from one prefill and each from its own seed.
+    """
 
     def __init__(self, engine: Engine, sampling: Sampling, ledger: Ledger, *, namespace: str) -> None:
         self._engine = engine
@@ -32,33 +47,51 @@ class Buyer:
         self._namespace = namespace
         self.source = source_digest(engine.identity, sampling)
 
-    async def replies(self, prompt: Prompt, until: float | None) -> Bought:
+    async def replies(self, prompt: Prompt, until: float | None, stopping: Stopping | None = None) -> Bought:
         """The replies to ``prompt``, the same whoever asks and whenever; ``failure`` says why some are missing.
 
         Args:
             until: Time of the event loop after which nobody waits any more.
+            stopping: End the vote once its replies are enough. The engine is closed, which aborts the rest.
 
         Raises:
             OutputError: They were bought and cannot be stored.
         """
-        key, seed = name_of(prompt, source=self.source, namespace=self._namespace)
+        full, seed = name_of(prompt, source=self.source, namespace=self._namespace)
+        sampling = replace(self._sampling, seed=seed)
+        key = full if stopping is None else name_of_vote(full, stop=stopping.name, reading=stopping.reading)
         while True:
             state, value = await self._ledger.claim(key)
             if state is State.MINE:
-                return Bought(await self._buy(key, prompt, replace(self._sampling, seed=seed), until), kept=False)
+                if key != full and (value := await self._instead(key, full)) is not None:
+                    return Bought(decode(value), kept=True)
+                return Bought(await self._buy(key, prompt, sampling, until, stopping), kept=False)
             if state is State.SETTLED and value is not None:
                 return Bought(decode(value), kept=True)
             state, value = await self._ledger.wait(key, None if until is None else until - _now())
             if state is State.PENDING:
                 late = DeadlineError("the same request, asked before, was still being answered")
-                return Bought(self._purchase(prompt, replace(self._sampling, seed=seed), [], late), kept=False)
+                return Bought(self._purchase(prompt, sampling, [], late), kept=False)
             if value is not None:
                 return Bought(decode(value), kept=False)
 
-    async def _buy(self, key: str, prompt: Prompt, sampling: Sampling, until: float | None) -> Purchase:
+    async def _instead(self, key: str, full: str) -> bytes | None:
+        """The full vote, if one is settled; then the claim on ``key`` is released."""
+        try:
+            value = await self._ledger.find(full)
+        except BaseException:
+            await self._ledger.release(key)
+            raise
+        if value is not None:
+            await self._ledger.release(key)
+        return value
+
+    async def _buy(
+        self, key: str, prompt: Prompt, sampling: Sampling, until: float | None, stopping: Stopping | None
+    ) -> Purchase:
         """Replies from the engine; whatever happens, the claim on ``key`` is settled or released."""
         try:
-            replies, error = await self._draw(prompt, sampling, until)
+            replies, error = await self._draw(prompt, sampling, until, stopping)
         except asyncio.CancelledError:
             await self._ledger.release(key)
             raise
@@ -68,6 +101,8 @@ class Buyer:
             raise
         purchase = self._purchase(prompt, sampling, replies, error)
         if error is None:
+            if stopping is not None and len(replies) < sampling.n:
+                purchase = replace(purchase, stopped=stopping.name)
             value = encode(purchase)
             stands = await self._ledger.settle(key, value)
             return purchase if stands is value else decode(stands)
@@ -76,9 +111,9 @@ class Buyer:
         return purchase
 
     async def _draw(
-        self, prompt: Prompt, sampling: Sampling, until: float | None
+        self, prompt: Prompt, sampling: Sampling, until: float | None, stopping: Stopping | None
     ) -> tuple[list[Reply], EngineError | None]:
-        """What the engine writes until it ends, fails, or its time is up: then it is closed, which aborts the rest."""
+        """What the engine writes until it ends, fails, it is enough, or time is up: closing it aborts the rest."""
         replies: list[Reply] = []
         failure: EngineError | None = None
         limit = asyncio.timeout_at(until)
@@ -88,6 +123,8 @@ class Buyer:
                 async with aclosing(stream):
                     async for reply in stream:
                         replies.append(reply)
+                        if stopping is not None and stopping.enough(replies):
+                            return replies, None
         except EngineError as error:
             failure = error
         except TimeoutError:

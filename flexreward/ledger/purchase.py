@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from flexreward.engines.base import Prompt, Sampling
 from flexreward.fingerprint import canonical, sampling_fields
+from flexreward.stops import RULES
 from flexreward.types import Reason, Reply, TokenLogprob, Unscored
 
 
@@ -23,9 +24,11 @@ class Purchase:
     sampling: Sampling
     """As the engine got it: the seed is this prompt's own."""
     replies: tuple[Reply, ...]
-    """In the order of their ``index``: ``sampling.n`` of them, or fewer where ``failure`` says why."""
+    """In the order of their ``index``: ``sampling.n`` of them, or fewer where ``failure`` or ``stopped`` says why."""
     failure: Unscored | None = None
     """Why replies are missing. Such a purchase is handed to whoever waits for it, and never stored."""
+    stopped: str = ""
+    """The rule that ended the vote before all replies had come; empty where it did not. The rest was never written."""
     whole: bool = True
     """Whether ``prompt`` is all that was shown: of media the store keeps only what they are called."""
 
@@ -51,6 +54,18 @@ def name_of(prompt: Prompt, *, source: str, namespace: str) -> Name:
     return Name(hashlib.sha256(canonical((namespace, drawn.hexdigest()))).hexdigest(), seed)
 
 
+def name_of_vote(key: str, *, stop: str, reading: str) -> str:
+    """The key of a vote that may end early, beside the ``key`` of the full one.
+
+    A full vote never finds it, for it may hold too few replies; and where it ended turns on how replies are read.
+
+    Args:
+        stop: The rule, by name.
+        reading: Digest of the template, whose parser the rule went by.
+    """
+    return hashlib.sha256(canonical(("stop", RULES, stop, reading, key))).hexdigest()
+
+
 def _names(prompt: Prompt) -> list[list[int | str]]:
     return [[placed.at, placed.media.kind, placed.media.digest] for placed in prompt.media]
 
@@ -67,6 +82,8 @@ def encode(purchase: Purchase) -> bytes:
     }
     if purchase.failure:
         record["failure"] = {"reason": purchase.failure.reason.value, "detail": purchase.failure.detail}
+    if purchase.stopped:
+        record["stopped"] = purchase.stopped
     return canonical(record)
 
 
@@ -80,6 +97,7 @@ def decode(value: bytes) -> Purchase:
         sampling=Sampling(**(sampling | {"stop": tuple(sampling["stop"])})),
         replies=tuple(_reply(fields) for fields in record["replies"]),
         failure=failure and Unscored(reason=Reason(failure["reason"]), detail=failure["detail"]),
+        stopped=record.get("stopped", ""),
         whole="media" not in record,
     )
 

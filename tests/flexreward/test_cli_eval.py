@@ -119,6 +119,14 @@ def test_a_second_run_of_the_same_judge_buys_nothing(data, tmp_path, capsys):
     assert summary(tmp_path / "one")["cost"]["seconds_per_judgment"] > 0
 
 
+def test_a_judge_whose_votes_stop_early_is_refused_before_anything_is_written(data, tmp_path, capsys):
+    recipe = tmp_path / "stop.yaml"
+    recipe.write_text("model: scripted:longer\nengine: scripted\nvotes: 3\naggregate: majority\nstop: lossless\n")
+    assert evaluate(data, tmp_path / "run", judge=("--judge", recipe)) == 2
+    assert "stop: an evaluation tells what each vote is worth" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def test_limit_and_orders_are_named_in_the_summary(data, tmp_path, capsys):
     out = tmp_path / "run"
     assert evaluate(data, out, "--limit", 8, "--orders", "given", "--seed", 3) == 0

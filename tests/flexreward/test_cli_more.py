@@ -111,6 +111,9 @@ def test_check_says_what_a_recipe_would_start_and_imports_none_of_it(tmp_path, c
     assert call("check", recipe) == 0
     line = "org/judge on no_such_package:Engine, pair, both orders, 3 vote(s), temperature 0.7: ok\n"
     assert capsys.readouterr().out == line
+    recipe.write_text("model: org/judge\nvotes: 5\ntemperature: 1\naggregate: majority\nstop: {error: 0.1}\n")
+    assert call("check", recipe) == 0
+    assert capsys.readouterr().out.endswith("5 vote(s), temperature 1, stop error 0.1: ok\n")
     for text, message in (
         ("model: org/judge\nengine: vlllm\n", "engine: no engine 'vlllm', expected one of"),
         ("model: org/judge\ntemplate: pairr\n", "pairr"),

@@ -30,6 +30,9 @@ BAD = {
     "model: m\nvotes: true\n": "votes: Input should be a valid integer, found True",
     "model: m\nvotes: 3\n": "votes is 3 at temperature 0, which draws the same reply each time; set a temperature",
     "model: m\naggregate: max\n": "aggregate: Input should be 'mean', 'median' or 'majority', found 'max'",
+    "model: m\nstop: lossless\n": "stop: mean needs every vote; leave it out, or set aggregate: majority",
+    "model: m\naggregate: majority\nstop: {error: 0.9}\n": "stop: expected none, lossless or {error: RATE}, a rate ",
+    "model: m\naggregate: majority\nstop: soon\n": "and at most 0.25, found 'soon'",
     "model: m\ntop_p: 0\n": "top_p: Input should be greater than 0",
     "model: m\nmodel: n\n": "line 2: the field 'model' stands twice",
     "model: [\n": "line 2: not YAML",
@@ -87,6 +90,16 @@ def test_a_judge_opens_with_what_its_recipe_says(tmp_path):
     assert (judge.template.id, judge.sampling.n, judge.sampling.seed, judge.both_orders) == ("score", 3, 7, False)
     assert open_judge(resolve_judge("scripted:longer"), template="batch").template.id == "batch"
     assert "scripted:shorter" in refused(open_judge, JudgeRecipe(model="scripted:shorter", engine="scripted"))
+
+
+def test_a_vote_stops_as_its_recipe_says(tmp_path):
+    text = "model: scripted:longer\nengine: scripted\nvotes: 3\naggregate: majority\n"
+    stops = {"": None, "stop: none\n": None, "stop: lossless\n": 0.0, "stop: {error: 0.05}\n": 0.05}
+    found = {stop: open_judge(load_recipe(write(tmp_path, text + stop))) for stop in stops}
+    assert {stop: judge.stop for stop, judge in found.items()} == stops
+    assert found[""].fingerprint == found["stop: none\n"].fingerprint
+    with pytest.raises(RecipeError, match="one completion alone"):
+        open_judge(load_recipe(write(tmp_path, text + "stop: lossless\n")), template="score")
 
 
 def test_an_engine_of_ones_own_is_named_by_its_class(tmp_path, monkeypatch):

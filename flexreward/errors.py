@@ -3,6 +3,7 @@
     FlexRewardError
     ├── UserError           the user can mend it: one line, exit 2 (also a ValueError)
     │   ├── SampleError     a row of the input: names file, line and field
+    │   │   └── MediaError  an image, sound or film: too large, broken, or not what it should be
     │   ├── RecipeError     a recipe or a flag: names file and field
     │   ├── OutputError     the output file belongs to another run, or cannot be written
     │   └── JudgeError      the judge cannot be found or loaded
@@ -32,6 +33,12 @@ class UserError(FlexRewardError, ValueError):
 
 class SampleError(UserError):
     """A row of the samples cannot be used."""
+
+
+class MediaError(SampleError):
+    """A medium cannot be taken or decoded; the message names it and the limit that it met."""
+
+    status = 422
 
 
 class RecipeError(UserError):

@@ -36,12 +36,11 @@ def judge(
     """
     from flexreward.cli import job as jobs
     from flexreward.files.outcomes import FIELDS
-    from flexreward.jobs.run import items_of
+    from flexreward.jobs.run import fitting, items_of
 
     first = jobs.first_of(jobs.read(job, reserved=FIELDS))
     recipe = jobs.recipe_of(job, both_orders=False if one_order else None)
-    fitting = {1: "score", 2: "pair"}.get(len(first.completions), "batch")
-    opened = jobs.open_for(job, recipe, job.template or recipe.template or fitting)
+    opened = jobs.open_for(job, recipe, job.template or recipe.template or fitting(first))
 
     def items() -> Iterator[Item]:
         return items_of(jobs.read(job, reserved=FIELDS), opened.judge.template)

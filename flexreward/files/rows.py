@@ -42,6 +42,17 @@ def is_local(source: str) -> bool:
     return Path(source).exists() or Path(source.rpartition(":")[0] or source).is_dir()
 
 
+def folder_of(source: str) -> Path:
+    """Where relative paths in its rows begin: beside a file, in a folder, and here for what is on the hub."""
+    path = Path(source)
+    if path.is_file():
+        return path.parent
+    if path.is_dir():
+        return path
+    split = Path(source.rpartition(":")[0] or ".")
+    return split if split.is_dir() else Path()
+
+
 def _kind(path: Path) -> str:
     try:
         with path.open("rb") as file:

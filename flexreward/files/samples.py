@@ -10,11 +10,15 @@ from typing import Any, NamedTuple
 
 from flexreward.errors import RecipeError, SampleError
 from flexreward.files.columns import map_columns, names_of, shown
-from flexreward.files.rows import MAX_ROW_BYTES, Row, read_rows
-from flexreward.types import JudgeRequest, Message, Text
+from flexreward.files.rows import MAX_ROW_BYTES, Row, folder_of, read_rows
+from flexreward.media.bounds import check_request
+from flexreward.media.intake import Reach, media_of
+from flexreward.media.limits import LIMITS, Limits
+from flexreward.types import JudgeRequest, Media, Message, Modality, Text
 
 OURS = ("id", "prompt", "completions", "rubric", "reference")
-MEDIA = ("images", "videos", "audios", "molecules")
+MEDIA: Mapping[str, Modality] = {"images": "image", "videos": "video", "audios": "audio"}
+"""Columns of media of the prompt, which stand on the request in this order."""
 ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -27,6 +31,8 @@ class Sample:
     completions: tuple[Text, ...]
     rubric: str | None = None
     reference: str | None = None
+    media: tuple[Media, ...] = ()
+    """The prompt's: images, then videos, then audios."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """The columns that are carried through, plain JSON values."""
     where: str = ""
@@ -44,6 +50,7 @@ class Sample:
             completions=tuple(self.completions[i] for i in indices),
             rubric=self.rubric,
             reference=self.reference,
+            media=self.media,
         )
 
 
@@ -71,6 +78,8 @@ def read_samples(
     reserved: Collection[str] = (),
     refuse_empty: bool = False,
     max_row_bytes: int = MAX_ROW_BYTES,
+    hosts: Collection[str] = (),
+    limits: Limits = LIMITS,
 ) -> Iterator[Sample]:
     """The samples of a file, a saved data set or a hub id, in its order.
 
@@ -83,11 +92,15 @@ def read_samples(
         reserved: Names that the output uses itself; a carried column of that name is refused.
         refuse_empty: Whether an empty completion stops the reading. A policy may write one and a judge must score it,
             so it is a text like any other unless told otherwise.
+        hosts: Where media may be fetched from (see ``flexreward.media.fetch``); paths of media begin at the folder of
+            the file.
+        limits: What media are held to; here their number and their bytes, the rest where they are decoded.
 
     Raises:
         SampleError: One line that names file, line, field and remedy. Samples before it were already yielded.
     """
     seen: set[int] = set()
+    reach = Reach(folder=folder_of(source), hosts=frozenset(hosts))
     for row in read_rows(source, max_row_bytes=max_row_bytes):
         if limit is not None and row.number > limit:
             return
@@ -98,14 +111,41 @@ def read_samples(
             raise SampleError(f"{row.where}: the id {shown(name)} stands in an earlier row too; ids must differ")
         seen.add(digest)
         if shard is None or (row.number - shard.number) % shard.of == 0:
-            yield _sample(row, name, fields, reserved, refuse_empty)
+            media = _media(row.where, fields, reach, limits)
+            yield _sample(row, name, fields, media, reserved, refuse_empty)
 
 
-def _sample(row: Row, name: str, fields: dict[str, Any], reserved: Collection[str], refuse_empty: bool) -> Sample:
+def _media(where: str, fields: dict[str, Any], reach: Reach, limits: Limits) -> tuple[Media, ...]:
+    """The media columns, taken out of ``fields``."""
+    if fields.pop("molecules", None):
+        raise SampleError(
+            f"{where}: molecules are judged as text: write the SMILES into the prompt, or leave the column out with "
+            "--map molecules="
+        )
+    found: list[Media] = []
+    for column, kind in MEDIA.items():
+        values = fields.pop(column, None)
+        if values is None:
+            continue
+        if not isinstance(values, list):
+            raise SampleError(f"{where}: {column} is {shown(values)}, expected a list; write [...] around it")
+        for i, value in enumerate(values):
+            if isinstance(value, list):  # frames of a film come in memory, never out of a file
+                raise SampleError(f"{where}: {column}[{i}] is a list, expected a path, bytes or a data URI")
+        found += media_of(kind, values, limits=limits, reach=reach, where=f"{where}: {column}")
+    check_request(found, limits, where=f"{where}: the row")
+    return tuple(found)
+
+
+def _sample(
+    row: Row,
+    name: str,
+    fields: dict[str, Any],
+    media: tuple[Media, ...],
+    reserved: Collection[str],
+    refuse_empty: bool,
+) -> Sample:
     read = _Reader(row.where, refuse_empty)
-    for column in MEDIA:
-        if fields.pop(column, None):
-            raise SampleError(f"{row.where}: this version judges text; leave the column out with --map {column}=")
     for column in ("prompt", "completions"):
         if column not in fields:
             raise SampleError(
@@ -125,6 +165,7 @@ def _sample(row: Row, name: str, fields: dict[str, Any], reserved: Collection[st
         completions=read.completions(fields["completions"]),
         rubric=read.optional(fields.get("rubric"), "rubric"),
         reference=read.optional(fields.get("reference"), "reference"),
+        media=media,
         extra=extra,
         where=row.where,
     )
@@ -187,7 +228,10 @@ class _Reader:
         if isinstance(content, list):  # parts, as chat templates take them
             for part in content:
                 if not isinstance(part, dict) or part.get("type") != "text":
-                    raise SampleError(f"{self.where}: {name}.content holds more than text; this version judges text")
+                    raise SampleError(
+                        f"{self.where}: {name}.content holds more than text; media go into the "
+                        "columns images, videos and audios"
+                    )
             content = "".join(self._string(part.get("text"), f"{name}.content") for part in content)
         return Message(role=value["role"], content=self._string(content, f"{name}.content"))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -30,18 +30,34 @@ def items_of(samples: Iterable[Sample], template: Template) -> Iterator[Item]:
     """One request a sample, all of its completions together.
 
     Raises:
-        SampleError: The template does not judge so many completions.
+        SampleError: The template does not judge so many completions, or does not show such media.
     """
     for sample in samples:
         count = len(sample.completions)
         if template.num_completions not in (None, count) or (template.num_completions is None and count < 2):
             wanted = template.num_completions or "two or more"
-            fits = {1: "score", 2: "pair"}.get(count, "batch")
+            fits = fitting(sample)
             raise SampleError(
                 f"{sample.where}: has {count} completion(s), and the template {template.id} judges {wanted}; "
                 f"--template {fits} takes such rows"
             )
+        slots = [slot for slot in template.media if "_" not in slot]
+        if (kinds := [medium.kind for medium in sample.media]) != slots:
+            raise SampleError(
+                f"{sample.where}: brings {_listed(kinds)} with its prompt, and the template {template.id} shows "
+                f"{_listed(slots)} there; --template takes one with such slots, as {fitting(sample)}, or a file"
+            )
         yield Item(sample.request(), sample.extra)
+
+
+def fitting(sample: Sample) -> str:
+    """The bundled template for rows like this one, by the number of completions and whether there is an image."""
+    plain = {1: "score", 2: "pair"}.get(len(sample.completions), "batch")
+    return f"image-{plain}" if sample.media and sample.media[0].kind == "image" else plain
+
+
+def _listed(kinds: Sequence[str]) -> str:
+    return ", ".join(kinds) or "no media"
 
 
 async def judge_to_file(

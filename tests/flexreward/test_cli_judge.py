@@ -95,7 +95,7 @@ def test_line_17_is_broken_and_what_stands_before_it_is_kept(tmp_path, capsys):
         ({"prompt": 3, "completions": ["a", "b"]}, "line 1: prompt is a number (3), expected text"),
         ('{"prompt": "x", "completions": ["a", "b"], "w": NaN}', "line 1: NaN is no JSON number"),
         (ROW | {"scores": [1, 2]}, "line 1: the column 'scores' has the name of one of ours in the output; rename it"),
-        (ROW | {"images": ["a.png"]}, "line 1: this version judges text; leave the column out with --map images="),
+        (ROW | {"images": ["a.png"]}, "line 1: images[0]: "),
     ],
 )
 def test_a_bad_first_row_is_one_line_before_any_judge_is_opened(tmp_path, capsys, row, message):

@@ -1,4 +1,4 @@
-"""Images, videos and sounds as files: what they are called. They are read here and decoded nowhere."""
+"""What a medium is called: the digest of its content. Files are read here and not decoded."""
 
 from __future__ import annotations
 

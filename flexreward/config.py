@@ -69,8 +69,8 @@ class JudgeRecipe(BaseModel):
     seed: int = 0
     votes: Annotated[int, Field(ge=1)] = 1
     """Replies to each order, from one prefill."""
-    aggregate: Literal["mean", "median", "majority"] = "mean"
-    """How the votes become one."""
+    aggregate: Literal["mean", "median", "majority", "expected"] = "mean"
+    """How the votes become one; ``expected`` weights each score by how likely the judge was to write it."""
     stop: Literal["none", "lossless"] | StopError = "none"
     """When a vote by majority, on who wins and no more, ends before its last reply: ``lossless`` once the rest cannot
     change it; ``{error: 0.05}`` also where that is unlikely."""

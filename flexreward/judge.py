@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from flexreward.engines.base import Engine, Sampling
 from flexreward.errors import EngineError, RecipeError
+from flexreward.expected import TOP, check_expected, with_expected
 from flexreward.fingerprint import judge_fingerprint
 from flexreward.inflight import map_in_order, together
 from flexreward.ledger import Ledger
 from flexreward.ledger.buyer import Buyer, Stopping
 from flexreward.order import combine, drawn, orders, restore, show
 from flexreward.stops import check_stop, decided, label, name_of_stop
-from flexreward.types import JudgeRequest, Judgment, OrderOutcome, Outcome, Reply, Unscored, Vote
+from flexreward.types import JudgeRequest, Judgment, OrderOutcome, Outcome, Reply, Unscored, Verdict, Vote
 from flexreward.votes import AGGREGATES
 from flexreward.votes import aggregate as count_votes
 
@@ -33,7 +34,8 @@ class Judge:
     Args:
         sampling: How a reply is drawn. Each prompt gets a seed of its own, which follows from this one and the prompt.
         votes: Replies to each order, from one prefill.
-        aggregate: How they become one outcome: ``mean``, ``median`` or ``majority``.
+        aggregate: How they become one outcome: ``mean``, ``median`` or ``majority``; or ``expected``, a mean of scores
+            weighted by how likely the judge was to write each (see ``flexreward.expected``).
         stop: When a vote by majority may end early, and is one on a label (see ``flexreward.stops``): 0 once no reply
             still to come can change its outcome, an error rate once that is unlikely enough.
         both_orders: Show several completions forward and reversed, and average; ``False`` shows them as they come.
@@ -67,13 +69,17 @@ class Judge:
     ) -> None:
         if votes < 1:
             raise RecipeError(f"votes: {votes} is too few, expected 1 or more")
-        if aggregate not in AGGREGATES:
-            raise RecipeError(f"aggregate: {aggregate!r} is unknown, expected one of {', '.join(AGGREGATES)}")
+        if aggregate not in (*AGGREGATES, "expected"):
+            known = ", ".join((*AGGREGATES, "expected"))
+            raise RecipeError(f"aggregate: {aggregate!r} is unknown, expected one of {known}")
         name = engine.identity.get("engine", type(engine).__name__)
         if prefill and not engine.can.prefix:
             raise RecipeError(f"prefill: the engine {name} cannot go on with a started turn; leave it out")
         if sampling.logprobs and not engine.can.logprobs:
             raise RecipeError(f"logprobs: the engine {name} reports none; set it to 0")
+        if aggregate == "expected":
+            check_expected(engine=name, logprobs=engine.can.logprobs, template=template.id, reader=template.reader)
+            sampling = replace(sampling, logprobs=sampling.logprobs or TOP)
         if stop is not None:
             check_stop(stop, aggregate=aggregate, num_completions=template.num_completions)
         self.engine = engine
@@ -154,12 +160,20 @@ class Judge:
         votes = [Vote(outcome=restore(self._read(reply, len(order)), order), reply=reply) for reply in bought.replies]
         if bought.failure:  # the replies that never came are votes nobody can read, and count for the quorum
             votes += [Vote(outcome=bought.failure, reply=NEVER_CAME)] * (self.sampling.n - len(votes))
-        outcome = count_votes(votes, self.aggregate) if self.stop is None else label(votes)
+        outcome = self._count(votes)
         return _Seen(OrderOutcome(order=order, outcome=outcome, votes=tuple(votes)), kept)
 
     def _read(self, reply: Reply, count: int) -> Outcome:
         """Scores in the order shown, or why there are none."""
-        return self.template.parse(reply, count=count)
+        outcome = self.template.parse(reply, count=count)
+        if self.aggregate == "expected" and isinstance(outcome, Verdict):
+            return with_expected(reply, outcome, reasoning=self.template.reasoning)
+        return outcome
+
+    def _count(self, votes: list[Vote]) -> Outcome:
+        if self.stop is not None:
+            return label(votes)
+        return count_votes(votes, "mean" if self.aggregate == "expected" else self.aggregate)
 
     def _stopping(self, count: int) -> Stopping | None:
         """What ends a vote on so many completions early. Each reply is read once, as it comes."""

@@ -29,7 +29,7 @@ BAD = {
     "model: m\nvotes: 1.5\n": "votes: ",
     "model: m\nvotes: true\n": "votes: Input should be a valid integer, found True",
     "model: m\nvotes: 3\n": "votes is 3 at temperature 0, which draws the same reply each time; set a temperature",
-    "model: m\naggregate: max\n": "aggregate: Input should be 'mean', 'median' or 'majority', found 'max'",
+    "model: m\naggregate: max\n": "aggregate: Input should be 'mean', 'median', 'majority' or 'expected', found 'max'",
     "model: m\nstop: lossless\n": "stop: mean needs every vote; leave it out, or set aggregate: majority",
     "model: m\naggregate: majority\nstop: {error: 0.9}\n": "stop: expected none, lossless or {error: RATE}, a rate ",
     "model: m\naggregate: majority\nstop: soon\n": "and at most 0.25, found 'soon'",

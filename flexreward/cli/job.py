@@ -42,6 +42,7 @@ def read(job: JobOptions, *, reserved: Collection[str]) -> Iterator[Sample]:
         reserved=reserved,
         refuse_empty=job.refuse_empty,
         max_row_bytes=int(job.max_row_mib * 2**20),
+        hosts=job.media_host or (),
     )
 
 

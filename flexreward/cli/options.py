@@ -110,6 +110,15 @@ class JobOptions(JudgeOptions):
     max_row_mib: Annotated[
         float, typer.Option("--max-row-mib", rich_help_panel=ROWS, help="Longest row that is read, in MiB.")
     ] = 16
+    media_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--media-host",
+            metavar="HOST",
+            rich_help_panel=ROWS,
+            help="A host that images, videos and audios may be fetched from; may be repeated.",
+        ),
+    ] = None
 
 
 def takes_job(command: Callable[..., None]) -> Callable[..., None]:

@@ -1,6 +1,8 @@
 import base64
+import http.server
 import io
 import json
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +135,32 @@ def test_rows_with_an_image_are_judged_and_the_outcomes_hold_none_of_it(tmp_path
     assert run(["judge", source, "--out", str(out), *SCRIPTED]) == 0
     assert "(0 now, 0 from the store)" in capsys.readouterr().out
     assert out.read_text() == text
+
+
+class Host(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(png())
+
+    def log_message(self, *parts: object) -> None:
+        pass
+
+
+def test_the_command_line_fetches_from_the_hosts_that_it_names(tmp_path, capsys):
+    with http.server.HTTPServer(("127.0.0.1", 0), Host) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        source = write(tmp_path / "s.jsonl", ROW | {"images": [f"http://{host}/a.png"]})
+        command = ["judge", source, "--out", str(tmp_path / "o.jsonl"), *SCRIPTED]
+        assert run(command) == 2
+        assert "is of a host that the operator does not allow; allowed: none" in capsys.readouterr().err
+        assert run([*command, "--media-host", host]) == 0
+        server.shutdown()
+    fetched, held = (tmp_path / "o.jsonl").read_text(), tmp_path / "p.jsonl"
+    source = write(tmp_path / "t.jsonl", ROW | {"images": [uri(png(), "image/png")]})
+    assert run(["judge", source, "--out", str(held), *SCRIPTED]) == 0
+    assert held.read_text() == fetched
 
 
 def test_a_template_that_shows_no_such_media_is_one_line(tmp_path, capsys):

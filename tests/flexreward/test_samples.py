@@ -150,13 +150,13 @@ BAD_LINES = {
     '{"prompt": "x", "completions": [{"role": "assistant"}]}': "completions[0] is an object",
     '{"prompt": [{"role": "bot", "content": "x"}], "completions": ["a"]}': "prompt[0].role is 'bot', expected one of",
     '{"prompt": [{"role": "user", "content": null}], "completions": ["a"]}': "prompt[0].content is null",
-    '{"prompt": [{"role": "user", "content": [{"type": "image"}]}], "completions": ["a"]}': "columns images, videos and audios",
+    '{"prompt": [{"role": "user", "content": [{"type": "image"}]}], "completions": ["a"]}': "columns images, videos and audios",  # noqa: E501
     '{"prompt": "x", "completions": [[{"role": "assistant", "content": "", "tool_calls": [1]}]]}': "has 'tool_calls'",
     '{"prompt": "x\\ud800", "completions": ["a"]}': "prompt holds half a character",
     '{"prompt": "x", "completions": ["a"], "rubric": 3}': "rubric is a number (3), expected text",
     '{"prompt": "x", "completions": ["a"], "id": 1.5}': "id is 1.5, expected text or a whole number",
     '{"prompt": "x", "completions": ["a"], "id": "row-000003"}': "the id 'row-000003' stands in an earlier row too",
-    '{"prompt": "x", "completions": ["a"], "images": ["none.png"]}': "none.png: No such file or directory; paths begin at ",
+    '{"prompt": "x", "completions": ["a"], "images": ["none.png"]}': "none.png: No such file or directory; paths begin at ",  # noqa: E501
     '{"prompt": "x", "completions": ["a"], "scores": 3}': "--map my_scores=scores, or leave it out with --map scores=",
     '{"prompt": "x", "completions": ["a"], "k": "\\udfff"}': "the column 'k' is NaN or no Unicode",
     '{"prompt": "x", "completions": ["a"], "k": ' + "[" * 100_000 + "}": "nested too deeply",

@@ -121,7 +121,9 @@ def _hub_rows(source: str) -> Iterator[Row]:
     import datasets
 
     try:
-        for number, fields in enumerate(datasets.load_dataset(name, split=split, streaming=True), 1):
+        # Undecoded: an image or a sound is not opened in this process, and sounds would want torchcodec.
+        found = datasets.load_dataset(name, split=split, streaming=True).decode(False)
+        for number, fields in enumerate(found, 1):
             yield Row(number=number, where=f"{source}: row {number}", fields=dict(fields))
     except (OSError, ValueError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]

@@ -62,9 +62,8 @@ def read_message(stream: BinaryIO, *, max_size: int) -> tuple[dict[str, Any], by
 def main(parent: int, memory_bytes: int) -> None:
     """Answer until standard input ends or the process ``parent`` does."""
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-    for limit in (resource.RLIMIT_FSIZE, resource.RLIMIT_CORE):
-        resource.setrlimit(limit, (0, 0))
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    for limit, most in ((resource.RLIMIT_FSIZE, 0), (resource.RLIMIT_CORE, 0), (resource.RLIMIT_AS, memory_bytes)):
+        _bound(limit, most, most)
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # a library that prints writes no answer
     try:
@@ -121,7 +120,14 @@ def _allow(cpu_s: int) -> None:
     """So much processor time from now on; the kernel ends the process after that."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     until = int(used.ru_utime + used.ru_stime) + 1 + cpu_s
-    resource.setrlimit(resource.RLIMIT_CPU, (min(until, LIFE_CPU_S), LIFE_CPU_S))
+    _bound(resource.RLIMIT_CPU, until, LIFE_CPU_S)
+
+
+def _bound(limit: int, soft: int, hard: int) -> None:
+    """Set a limit, or keep the lower one that this process was started with."""
+    given = resource.getrlimit(limit)[1]
+    most = hard if given == resource.RLIM_INFINITY else min(hard, given)
+    resource.setrlimit(limit, (min(soft, most), most))
 
 
 def _end_with(parent: int) -> None:

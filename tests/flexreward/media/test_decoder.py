@@ -224,6 +224,19 @@ def test_the_caller_loads_no_decoder_of_sounds_or_films():
     assert run.stdout.strip() == "set()"
 
 
+def test_a_lower_limit_of_the_machine_is_kept():
+    code = (
+        "import resource, sys; from pathlib import Path\n"
+        "from flexreward.media.decoder import Decoder\nfrom flexreward.types import Media\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2**30, 2**30))\n"
+        "resource.setrlimit(resource.RLIMIT_CPU, (500, 500))\n"
+        "d = Decoder(); print(d.decode(Media(kind='image', data=sys.stdin.buffer.read())).size)\n"
+        "print(resource.prlimit(d._idle[0]._process.pid, resource.RLIMIT_AS)); d.close()"
+    )
+    run = subprocess.run([sys.executable, "-c", code], input=SMALL.data, capture_output=True, check=True)
+    assert run.stdout.splitlines() == [b"(4, 4)", b"(1073741824, 1073741824)"]
+
+
 def test_a_closed_decoder_starts_nothing():
     decoder = Decoder()
     decoder.close()

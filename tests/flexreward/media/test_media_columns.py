@@ -96,6 +96,34 @@ def test_columns_of_bytes_come_out_of_parquet_and_of_a_saved_data_set(tmp_path):
     assert PIL.Image.open(io.BytesIO(sample.media[0].data)).getpixel((1, 0)) == (255, 0, 0)
 
 
+def test_media_of_the_hub_are_not_decoded_on_the_way(tmp_path, monkeypatch):
+    import datasets
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sound = sound_bytes(np.zeros(1_600, np.float32), 16_000, "", LIMITS)
+    held = {"images": [{"bytes": png(), "path": "a.png"}], "audios": [{"bytes": sound, "path": None}]}
+    pq.write_table(pa.Table.from_pylist([ROW | held]), tmp_path / "s.parquet")
+    features = datasets.Features(
+        {
+            "prompt": datasets.Value("string"),
+            "completions": datasets.List(datasets.Value("string")),
+            "images": datasets.List(datasets.Image()),
+            "audios": datasets.List(datasets.Audio()),
+        }
+    )
+    load = datasets.load_dataset
+
+    def from_the_hub(name: str, *, split: str, streaming: bool) -> object:
+        assert name == "org/name"
+        options = {"data_files": str(tmp_path / "s.parquet"), "cache_dir": str(tmp_path / "cache")}
+        return load("parquet", split=split, streaming=streaming, features=features, **options)
+
+    monkeypatch.setattr(datasets, "load_dataset", from_the_hub)
+    (sample,) = read("org/name:train")
+    assert sample.media == (Media(kind="image", data=png()), Media(kind="audio", data=sound))
+
+
 @pytest.mark.parametrize(
     ("more", "message"),
     [

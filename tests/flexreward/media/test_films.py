@@ -1,5 +1,6 @@
 import http.server
 import io
+import sys
 import threading
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 
 from flexreward.errors import MediaError
 from flexreward.media.decoder import Decoder, Film
-from flexreward.media.films import fitted, picked
+from flexreward.media.films import decode_film, fitted, picked
 from flexreward.media.intake import video_of
 from flexreward.media.limits import CAPS, LIMITS, FilmCaps, Limits
 from flexreward.types import Media
@@ -197,6 +198,14 @@ def test_a_film_beyond_a_limit_is_one_line(limits, message):
         assert message in refused(decoder, film())
     finally:
         decoder.close()
+
+
+def test_without_pyav_a_film_is_refused_with_a_line_and_frames_are_not(monkeypatch):
+    frames_THWC = np.zeros((2, 28, 28, 3), np.uint8)
+    monkeypatch.setitem(sys.modules, "av", None)
+    with pytest.raises(MediaError, match="is a film, and PyAV is not installed: pip install av, or give its frames"):
+        decode_film(b"\0\0\0\x18ftypmp42", "mov", LIMITS, CAPS)
+    assert len(decode_film(video_of(frames_THWC).data, "TIFF", LIMITS, CAPS).frames) == 2
 
 
 def test_a_film_shows_no_more_frames_than_the_limit():

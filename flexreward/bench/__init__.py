@@ -23,7 +23,12 @@ from typing import Any, NamedTuple, cast
 
 from flexreward.errors import RecipeError
 
-BENCHES = {"engine": "flexreward.bench.engine:bars", "eval": "flexreward.bench.eval:bars"}
+BENCHES = {
+    "engine": "flexreward.bench.engine:bars",
+    "eval": "flexreward.bench.eval:bars",
+    "expected": "flexreward.bench.expected:bars",
+    "votes": "flexreward.bench.votes:bars",
+}
 """Each names a function without arguments that returns bars by name."""
 
 UNITS = ("_us", "_ms", "_s", "_mb", "_idle")

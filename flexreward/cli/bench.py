@@ -8,7 +8,9 @@ import typer
 
 
 def bench(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="Which bench: engine or eval.", show_default=False)],
+    name: Annotated[
+        str, typer.Argument(metavar="NAME", help="Which bench: engine, eval, expected or votes.", show_default=False)
+    ],
     as_json: Annotated[bool, typer.Option("--json", help="End in one line of JSON.")] = False,
 ) -> None:
     """Measure this machine: ratios against a baseline, paired runs in one process tree; higher is better.

@@ -10,8 +10,8 @@ import numpy as np
 from flexreward.evals.base import Task
 from flexreward.evals.recount import choices, outcomes, read, sides, spearman
 from flexreward.evals.scaling import FEWEST, nearness
-from flexreward.evals.table import Bools, Floats, Table
-from flexreward.types import Scale
+from flexreward.evals.table import Bools, Floats, Table, table_of
+from flexreward.types import Judgment, Scale, Verdict, Vote
 
 COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 
@@ -46,6 +46,34 @@ def confidences(table: Table, task: Task, scale: Scale) -> dict[str, Floats]:
         known_N = ~np.isnan(orders_NOC[..., 0]).any(axis=1)
         found["orders"] = np.where(known_N, (chosen_NO == chosen_NO[:, :1]).all(axis=1), np.nan)
     return found
+
+
+def confidence_of(judgment: Judgment, scale: Scale) -> dict[str, float]:
+    """How sure the judge was of one request, by the names of ``confidences``; those that say nothing are left out.
+
+    A vote that ended early counts by the replies that were read. ``orders`` is 1 where all orders chose the same,
+    however their votes were counted.
+    """
+    if not judgment.orders:
+        return {}
+    shown = len(judgment.orders[0].order)
+    row = {
+        **{"id": judgment.request_id, "group": "", "systems": (), "columns": {}, "reason": None},
+        **{"human": [0.0] * shown, "words": [None] * shown, "tokens": {"completion": judgment.completion_tokens}},
+        "scores": judgment.outcome.scores if isinstance(judgment.outcome, Verdict) else None,
+        "orders": [{"order": one.order, "votes": [_read_vote(vote) for vote in one.votes]} for one in judgment.orders],
+    }
+    found = confidences(table_of([row]), "rating" if shown == 1 else "pair", scale)
+    known = {name: float(sure_N[0]) for name, sure_N in found.items() if not np.isnan(sure_N[0])}
+    if "orders" in found:
+        known.pop("orders", None)
+        known |= {} if judgment.consistent is None else {"orders": float(judgment.consistent)}
+    return known
+
+
+def _read_vote(vote: Vote) -> dict[str, Any]:
+    scores = vote.outcome.scores if isinstance(vote.outcome, Verdict) else None
+    return {"scores": scores, "reason": "", "reply": vote.reply.text}
 
 
 def told_by_confidence(table: Table, task: Task, scale: Scale) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flexreward.config import open_engine, resolve_judge
 from flexreward.engines.base import Capabilities, Prompt, Sampling
 from flexreward.engines.scripted import ScriptedEngine
 from flexreward.errors import EngineError, RecipeError
@@ -212,3 +213,23 @@ def test_the_stop_enters_the_fingerprint_and_the_header_and_without_one_nothing_
 def test_a_mean_has_no_stop():
     with pytest.raises(RecipeError, match="stop: mean needs every vote"):
         judge(ScriptedEngine(lambda _: SAID["a"]), 5, aggregate="mean")
+
+
+@pytest.mark.slow
+async def test_the_bundled_judges_stopped_votes_are_part_of_its_full_ones_and_say_the_same():
+    engine = open_engine(resolve_judge("tiny"))
+    warm = {"sampling": Sampling(temperature=1.5, max_tokens=160), "both_orders": True}
+    sums = [(12 + i, 30 + 3 * i) for i in range(6)]
+    requests = [
+        JudgeRequest(id=str(i), prompt=f"What is {a} + {b}?", completions=(f"It is {a + b}.", f"It is {a + b + 1}."))
+        for i, (a, b) in enumerate(sums)
+    ]
+    stopped = [one async for one in judge(engine, 5, **warm).judge_all(requests)]
+    full = [one async for one in judge(engine, 5, stop=None, **warm).judge_all(requests)]
+    await engine.close()
+    for early, whole in zip(stopped, full, strict=True):
+        for some, all_of_them in zip(early.orders, whole.orders, strict=True):
+            assert some.outcome == label(all_of_them.votes)
+            assert {vote.reply for vote in some.votes} <= {vote.reply for vote in all_of_them.votes}
+    read, asked = (sum(len(order.votes) for one in found for order in one.orders) for found in (stopped, full))
+    assert read < asked == 60

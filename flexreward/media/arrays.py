@@ -145,14 +145,14 @@ def frames_bytes(frames: Sequence[Any], fps: float, where: str, limits: Limits) 
 def _upright(image: Any, where: str, limits: Limits) -> Image:
     from PIL import ImageOps
 
-    from flexreward.media.images import check_size
+    from flexreward.media.images import HOSTILE, check_size
 
     try:
         check_size(image.width, image.height, limits)
         image = ImageOps.exif_transpose(image)
     except MediaError as error:
         raise MediaError(f"{where}: {error}") from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except HOSTILE as error:
         raise MediaError(f"{where}: cannot be decoded; is the file that it was opened from whole?") from error
     found: Image = image if image.mode in PNG_MODES else image.convert("RGB")
     found.info = {key: value for key, value in found.info.items() if key == "transparency"}  # no text, no profile

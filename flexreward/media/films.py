@@ -100,6 +100,8 @@ def _stream(data: bytes, format: str, limits: Limits) -> Any:
     if not container.streams.video:
         raise MediaError("holds no film")
     stream = container.streams.video[0]
+    if stream.codec_context is None:
+        raise MediaError("is of a codec that is not known here; save it as H.264, VP9 or MPEG-4")
     check_size(stream.codec_context.width, stream.codec_context.height, limits)
     stream.thread_type = "NONE"
     return container, stream

@@ -65,13 +65,16 @@ def check_size(width: int, height: int, limits: Limits) -> None:
         raise MediaError(f"has {width} x {height} pixels, the limit image_pixels is {limits.image_pixels}")
 
 
-def decode_image(data: bytes, format: str, limits: Limits) -> Image:
-    """The first frame, upright, mode RGB (see the module).
+def decode_image(data: bytes, format: str, limits: Limits, size: tuple[int, int] | None = None) -> Image:
+    """The first frame, upright, mode RGB (see the module); brought to ``size`` by Pillow's default, bicubic.
 
     Raises:
         MediaError: It cannot be decoded whole, or exceeds a limit.
     """
-    return as_rgb(opened(data, format, limits))
+    if size is not None:
+        check_size(*size, limits)
+    image = as_rgb(opened(data, format, limits))
+    return image if size is None else image.resize(size)
 
 
 def as_rgb(image: Image) -> Image:

@@ -70,10 +70,15 @@ def audio_of(
         if isinstance(value, list):
             import numpy as np
 
-            value = np.asarray(value, dtype=np.float64)
+            try:
+                value = np.asarray(value, dtype=np.float64)
+            except (TypeError, ValueError, OverflowError) as error:
+                raise MediaError(f"{where}: its array holds something else than numbers") from error
     if is_array(value):
         if rate is None:
             raise MediaError(f"{where}: is an array without its sampling rate; give rate, in samples a second")
+        if isinstance(rate, bool) or not isinstance(rate, int | float) or rate != rate or abs(rate) > 1e9:
+            raise MediaError(f"{where}: has a sampling rate of {str(rate)[:40]!r}, expected samples a second")
         return _held("audio", sound_bytes(value, int(rate), where, limits), limits, where)
     return _file("audio", value, limits, reach, where, "an array with its rate")
 

@@ -37,6 +37,9 @@ HEADS: tuple[tuple[int, bytes, tuple[Kind, ...]], ...] = (
 )
 """Offset, bytes, and what they announce. A TIFF may be frames: ``video_of`` packs them so."""
 
+STILLS = (b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif", b"avis")
+"""Brands of MP4-like files that hold an image, as telephones write them."""
+
 KNOWN: dict[Modality, str] = {
     "image": "JPEG, PNG, GIF, WebP, BMP, TIFF",
     "audio": "WAV, FLAC, MP3, Ogg",
@@ -57,6 +60,8 @@ def kind_of(head: bytes, modality: Modality, where: str) -> Kind:
     article = "an" if modality[0] in "aeiou" else "a"
     if not head:
         raise MediaError(f"{where}: is empty; put the {modality} back")
+    if modality == "image" and head[4:8] == b"ftyp" and head[8:12] in STILLS:
+        raise MediaError(f"{where}: is HEIC or AVIF by its first bytes, which is not decoded; save it as JPEG or PNG")
     if found:
         raise MediaError(f"{where}: is {found[0].format} by its first bytes, expected {article} {modality}")
     markup = ", it looks like markup (SVG and HTML are never rendered)" if head.lstrip()[:1] == b"<" else ""

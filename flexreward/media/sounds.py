@@ -9,6 +9,8 @@ model 32767 times louder than those of 16 kHz (BVCC, VoxSim). That slip is not r
 from __future__ import annotations
 
 import io
+import re
+import struct
 from math import gcd
 from typing import TYPE_CHECKING
 
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 RATE = 16_000
 RATES = (1_000, 768_000)
 """Lowest and highest sampling rate that is believed."""
+ADDRESS = re.compile(r"<[^>]* at 0x[0-9a-f]+>")
+"""How an object in memory is called, otherwise in every run."""
+LENGTH_UNKNOWN = 0x7FFFF000
+"""Bits of the lengths that a writer to a pipe fills in: 0xFFFFFFFF, 0x7FFFFFFF, and those less their own header."""
 LOUDEST = 8.0
 """18 dB over full scale. What is above that is no loud sound but integers written as floats."""
 
@@ -34,6 +40,8 @@ def decode_sound(data: bytes, format: str, limits: Limits) -> npt.NDArray[np.flo
     """
     import soundfile
 
+    if format == "WAV":
+        _whole(data)
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             if file.format not in (format, f"{format}EX", f"{format}X"):  # WAVEX is WAV with a longer header
@@ -42,8 +50,24 @@ def decode_sound(data: bytes, format: str, limits: Limits) -> npt.NDArray[np.flo
     except (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError) as error:
         if isinstance(error, MediaError):
             raise
-        reason = " ".join(str(error).split())[:120]
+        reason = " ".join(ADDRESS.sub("it", str(error)).split())[:120]
         raise MediaError(f"is a broken or truncated {format} ({reason})") from error
+
+
+def _whole(data: bytes) -> None:
+    """Refuse a WAV that ends before its samples do; libsndfile would take what is there.
+
+    A length of zero, or with no bit of the lower 31 unset, is none: recorders and pipes write it before they know.
+    """
+    at = 12
+    while at + 8 <= len(data):
+        name, size = struct.unpack_from("<4sI", data, at)
+        left = len(data) - at - 8
+        if name == b"data":
+            if left < size and size & LENGTH_UNKNOWN != LENGTH_UNKNOWN:
+                raise MediaError(f"is truncated: {left} of {size} bytes of sound are there")
+            return
+        at += 8 + size + size % 2
 
 
 def _mono(file: object, limits: Limits) -> npt.NDArray[np.float64]:

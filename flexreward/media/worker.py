@@ -95,7 +95,8 @@ def _decode(header: dict[str, Any], data: bytes) -> tuple[dict[str, Any], tuple[
     if kind == "image":
         from flexreward.media.images import decode_image
 
-        image = decode_image(data, header["format"], limits)
+        size = header["size_shown"]
+        image = decode_image(data, header["format"], limits, tuple(size) if size else None)
         return {"width": image.width, "height": image.height}, (image.tobytes(),)
     if kind == "audio":
         from flexreward.media.sounds import decode_sound

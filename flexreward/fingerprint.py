@@ -29,6 +29,7 @@ def digest(value: Any) -> str:
 
 def sampling_fields(sampling: Sampling) -> dict[str, Any]:
     """All of ``sampling``, numbers spelled the same however they were written (``1`` and ``1.0`` sample alike)."""
+    pattern = {} if sampling.pattern is None else {"pattern": sampling.pattern}
     return {
         "temperature": float(sampling.temperature),
         "top_p": float(sampling.top_p),
@@ -37,6 +38,7 @@ def sampling_fields(sampling: Sampling) -> dict[str, Any]:
         "seed": sampling.seed,
         "stop": list(sampling.stop),
         "logprobs": sampling.logprobs,
+        **pattern,
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -50,6 +51,13 @@ class Sampling:
     """Strings that end a reply; they stay in its text."""
     logprobs: int = 0
     """Alternatives to report at each token; 0 reports none."""
+    pattern: str | None = None
+    """A regular expression that the whole of what is written must match; the reply ends with it. Log-probabilities stay
+    those of a judge that may write anything."""
+
+    def is_whole(self, text: str) -> bool:
+        """Whether ``text`` is all that ``pattern`` asks for, so that it is no cut reply wherever it ended."""
+        return self.pattern is not None and re.fullmatch(self.pattern, text) is not None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +70,7 @@ class Capabilities:
     """A started assistant turn is continued."""
     logprobs: bool = False
     constrained: bool = False
+    """What is written can be held to ``Sampling.pattern``."""
     modalities: frozenset[str] = frozenset({"text"})
     """``text``, and the kinds of media that are shown to the model."""
     prompt_embeddings: bool = False

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from flexreward.engines.base import Sampling
 from flexreward.engines.encoding import Encoded
+from flexreward.engines.patterns import Progress
 from flexreward.engines.sampling import Odds
 from flexreward.errors import EngineError
 from flexreward.types import Reply
@@ -39,6 +40,8 @@ class Row:
     reply: int
     tokens: list[int] = field(default_factory=list)
     odds: list[Odds] = field(default_factory=list)
+    progress: Progress | None = None
+    """Of a reply that is held to a pattern."""
 
     @property
     def position(self) -> int:

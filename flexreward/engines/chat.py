@@ -65,8 +65,13 @@ def body_of(prompt: Prompt, sampling: Sampling, remote: Remote, *, model: str) -
     """The request. All of the prompt is escaped; a started turn as far as it could end itself.
 
     Raises:
-        RefusedError: The text is no valid Unicode, or a medium is none that can be sent.
+        RefusedError: The text is no valid Unicode, a medium is none that can be sent, or the reply is to be held to a
+            pattern and log-probabilities are asked for, which would be those of what the pattern lets through.
     """
+    if sampling.pattern is not None and sampling.logprobs:
+        raise RefusedError(
+            "a server reports log-probabilities only of what the pattern lets through; leave out logprobs and expected"
+        )
     try:
         f"{prompt.system}{prompt.user}{prompt.prefix}".encode()
     except UnicodeEncodeError as error:
@@ -95,6 +100,8 @@ def body_of(prompt: Prompt, sampling: Sampling, remote: Remote, *, model: str) -
         body |= {"add_generation_prompt": False, "continue_final_message": True}
     if sampling.stop and vllm:
         body |= {"stop": list(sampling.stop), "include_stop_str_in_output": True}
+    if sampling.pattern is not None:
+        body["structured_outputs"] = {"regex": sampling.pattern}
     if vllm and sampling.n > 1:
         body["return_token_ids"] = True  # ``usage`` counts the tokens of all replies together
     return body
@@ -124,6 +131,8 @@ def replies_of(content: bytes, prompt: Prompt, sampling: Sampling) -> tuple[list
         if ends := [at + len(stop) for stop in sampling.stop if (at := text.find(stop)) >= 0]:
             text, finish = text[: min(ends)], "stop"
             logprobs = _up_to(logprobs, len(text))
+        if sampling.is_whole(text):
+            finish = "stop"
         if sampling.logprobs and text and not logprobs:
             raise RefusedError("the server reports no log-probabilities; set logprobs to false in the recipe's options")
         share = (i + 1) * usage.completion_tokens // len(choices) - i * usage.completion_tokens // len(choices)

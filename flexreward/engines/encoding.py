@@ -69,7 +69,8 @@ class Encoder:
         for token in added.values():
             if self.added & set(self._inner.encode(f"a {token.content} b").ids):
                 raise JudgeError(f"{name}: text that spells {token.content!r} cannot be kept from becoming that token")
-        self._marks = {token.content: i for i, token in added.items() if not token.special}
+        self.marks = {token.content: i for i, token in added.items() if not token.special}
+        """Added tokens that the model writes as text of its own; ``<think>`` may be one."""
         self._frames = {True: self._frame(True, name), False: self._frame(False, name)}
         self._shared: dict[str, list[int]] = {}
 
@@ -100,11 +101,11 @@ class Encoder:
         # The frame's last text touches the started turn; where it holds content too, neither may yield an added token.
         last = frame[-1]
         if isinstance(last, int):
-            started = self._writing(prompt.prefix)
+            started = self.write(prompt.prefix)
         elif USER in last:
             ids, started = shared, self._ids([*frame[cut:-1], (*last, prompt.prefix)], content, first=cut == 0)
         else:
-            ids, started = shared + self._ids(frame[cut:-1], content), self._writing("".join(last) + prompt.prefix)
+            ids, started = shared + self._ids(frame[cut:-1], content), self.write("".join(last) + prompt.prefix)
         return Encoded(ids=(*ids, *started), num_shared=len(shared), started=tuple(started[-8:]))
 
     def decode(self, ids: Sequence[int], *, after: Sequence[int] = ()) -> str:
@@ -112,14 +113,14 @@ class Encoder:
         text = self._backend.decode([*after, *ids], skip_special_tokens=False)
         return text[len(self._backend.decode(list(after), skip_special_tokens=False)) :] if after else text
 
-    def _writing(self, text: str) -> list[int]:
+    def write(self, text: str) -> list[int]:
         """Ids of text of our own, in which the model's own marks (``<think>`` may be one) are what it would write."""
-        if not self._marks:
+        if not self.marks:
             return self._inner.encode(text).ids
-        marks = sorted(map(re.escape, self._marks), key=len, reverse=True)
+        marks = sorted(map(re.escape, self.marks), key=len, reverse=True)
         parts = re.split(f"({'|'.join(marks)})", text)
         return [
-            i for part in parts for i in ([self._marks[part]] if part in self._marks else self._inner.encode(part).ids)
+            i for part in parts for i in ([self.marks[part]] if part in self.marks else self._inner.encode(part).ids)
         ]
 
     def _ids(self, stretches: Sequence[Stretch], content: dict[str, str], *, first: bool = True) -> list[int]:

@@ -74,6 +74,8 @@ class OpenAIEngine:
         self.can.check(prompt)
         if prompt.prefix and not self.can.prefix:
             raise RefusedError("the server is not known to go on with a started turn; if it is vLLM, set dialect: vllm")
+        if sampling.pattern is not None and not self.can.constrained:
+            raise RefusedError("the server is not known to hold replies to a pattern; if it is vLLM, set dialect: vllm")
         # At temperature 0 all replies are one reply.
         num_drawn = sampling.n if sampling.temperature > 0 else 1
         asked = [replace(sampling, n=num_drawn)]

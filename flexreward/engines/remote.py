@@ -15,6 +15,7 @@ from flexreward.errors import JudgeError, RecipeError
 OURS = (
     *("model", "messages", "n", "temperature", "top_p", "max_tokens", "seed", "stop", "logprobs", "top_logprobs"),
     *("stream", "add_generation_prompt", "continue_final_message", "include_stop_str_in_output", "return_token_ids"),
+    "structured_outputs",
 )
 """Fields of a request that are set here, and by no ``extra_body``."""
 
@@ -31,8 +32,8 @@ class Remote(BaseModel):
     api_key_env: Annotated[str | None, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = None
     """Name of the environment variable that holds the key. No key is sent to a server for which none is named."""
     dialect: Literal["openai", "vllm"] = "openai"
-    """``vllm`` servers also go on with started turns, and end replies at stop strings that stay in the text. What
-    others write is cut at a stop string here, when it is whole."""
+    """``vllm`` servers also go on with started turns, hold replies to patterns, and end them at stop strings that stay
+    in the text. What others write is cut at a stop string here, when it is whole."""
     modalities: list[Literal["image", "audio", "video"]] = []
     """What the model is shown beside text. Video needs the vllm dialect."""
     logprobs: bool = True
@@ -82,7 +83,7 @@ class Remote(BaseModel):
     def can(self) -> Capabilities:
         vllm = self.dialect == "vllm"
         shown = frozenset({"text", *self.modalities}) - (frozenset() if vllm else {"video"})
-        return Capabilities(prefix=vllm, logprobs=self.logprobs, modalities=shown)
+        return Capabilities(prefix=vllm, logprobs=self.logprobs, constrained=vllm, modalities=shown)
 
     @property
     def escape(self) -> Escape:

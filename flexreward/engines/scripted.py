@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from flexreward.engines.base import Capabilities, Prompt, Sampling
+from flexreward.errors import RefusedError
 from flexreward.types import Reply
 
 Script = Callable[[Prompt], str | Reply | Sequence[str | Reply]]
@@ -29,6 +30,8 @@ class ScriptedEngine:
         """Prompts answered so far: what a test counts to see that nothing was bought twice."""
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply]:
+        if sampling.pattern is not None:
+            raise RefusedError("a script writes what it writes: the engine scripted holds no reply to a pattern")
         self.num_calls += 1
         if self._delay_s:
             await asyncio.sleep(self._delay_s)

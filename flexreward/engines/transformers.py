@@ -16,6 +16,7 @@ from flexreward.engines.base import Capabilities, Prompt, Sampling
 from flexreward.engines.batching import Job
 from flexreward.engines.encoding import Encoder
 from flexreward.engines.loading import Loaded, load
+from flexreward.engines.patterns import Patterns
 from flexreward.engines.runner import Runner
 from flexreward.engines.worker import Worker
 from flexreward.errors import ContextError, EngineError
@@ -39,7 +40,7 @@ class TransformersEngine:
         JudgeError: The model cannot be loaded, or has no chat template.
     """
 
-    can = Capabilities(token_ids=True, prefix=True, logprobs=True)
+    can = Capabilities(token_ids=True, prefix=True, logprobs=True, constrained=True)
 
     def __init__(
         self,
@@ -72,9 +73,12 @@ class TransformersEngine:
         self.model = loaded.model
         """Shared with the thread that runs it: for weights and settings, not for calls beside those of ``generate``."""
         self.ends = _ends(loaded)
+        num_tokens = loaded.model.get_output_embeddings().weight.shape[0]
+        self._patterns = Patterns(loaded.tokenizer, self.encoder, num_tokens=num_tokens, ends=self.ends)
         self._worker = Worker(
             Runner(loaded.model),
             self.encoder,
+            self._patterns,
             ends=self.ends,
             batch_size=batch_size,
             prefill_size=prefill_size or (8 if loaded.model.device.type == "cpu" else 32),
@@ -91,6 +95,8 @@ class TransformersEngine:
         room = self.max_context - len(encoded.ids)
         if room < 1:
             raise ContextError(f"the prompt has {len(encoded.ids)} tokens, the model reads {self.max_context}")
+        if sampling.pattern is not None:
+            await asyncio.to_thread(self._patterns.check, sampling.pattern)
         loop = asyncio.get_running_loop()
         ended: asyncio.Queue[Reply | EngineError] = asyncio.Queue()
 

@@ -8,7 +8,7 @@ import hashlib
 import itertools
 import json
 import weakref
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,7 @@ class VLLMEngine:
         RecipeError: ``engine_args`` holds what vLLM does not know or what has a name here.
     """
 
-    can = Capabilities(token_ids=True, prefix=True, logprobs=True)
+    can = Capabilities(token_ids=True, prefix=True, logprobs=True, constrained=True)
 
     def __init__(
         self,
@@ -171,13 +171,20 @@ class VLLMEngine:
     async def _reply(
         self, prompt: Prompt, encoded: Encoded, sampling: Sampling, room: int, index: int, deliver: Deliver
     ) -> None:
+        written = await self._written(encoded.ids, self._params(sampling, min(sampling.max_tokens, room), index))
+        places = written.logprobs
+        if sampling.pattern is not None and sampling.logprobs:
+            places = await self._free(encoded.ids, written.token_ids, sampling.logprobs)
+        deliver(self._read(prompt, encoded, sampling, written, places, index))
+
+    async def _written(self, ids: Sequence[int], params: Any) -> Any:
+        """What vLLM writes after ``ids``."""
         from vllm.inputs import tokens_input
         from vllm.v1.engine.exceptions import EngineDeadError
 
-        params = self._params(sampling, min(sampling.max_tokens, room), index)
         try:
             async for output in self._llm.generate(
-                tokens_input(list(encoded.ids)), params, str(next(self._numbers)), lora_request=self._adapter
+                tokens_input(list(ids)), params, str(next(self._numbers)), lora_request=self._adapter
             ):
                 last = output
         except EngineDeadError as error:
@@ -187,11 +194,37 @@ class VLLMEngine:
         written = last.outputs[0]
         if written.finish_reason not in ("stop", "length"):
             raise EngineError(f"vLLM ended the reply early: {written.finish_reason}")
-        deliver(self._read(prompt, encoded, sampling, written, index))
+        return written
 
-    def _params(self, sampling: Sampling, max_tokens: int, index: int) -> Any:
+    async def _free(self, ids: Sequence[int], tokens: Sequence[int], num: int) -> list[Any]:
+        """Log-probabilities of ``tokens`` after ``ids`` for a judge that may write anything.
+
+        vLLM reports those of what a pattern lets through. So each place is asked for by itself, with the token that
+        stands there as the only one allowed, which vLLM applies after it has taken down the log-probabilities; the
+        prompt is in its cache by then.
+        """
         from vllm.sampling_params import RequestOutputKind, SamplingParams
 
+        def one(token: int) -> Any:
+            return SamplingParams(
+                temperature=0.0,
+                max_tokens=1,
+                logprobs=num,
+                allowed_token_ids=[token],
+                detokenize=False,
+                output_kind=RequestOutputKind.FINAL_ONLY,
+            )
+
+        async with asyncio.TaskGroup() as places:
+            asked = [
+                places.create_task(self._written([*ids, *tokens[:at]], one(token))) for at, token in enumerate(tokens)
+            ]
+        return [task.result().logprobs[0] for task in asked]
+
+    def _params(self, sampling: Sampling, max_tokens: int, index: int) -> Any:
+        from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
+
+        held = sampling.pattern is not None
         return SamplingParams(
             temperature=sampling.temperature,
             top_p=sampling.top_p if sampling.temperature > 0 else 1.0,
@@ -199,7 +232,8 @@ class VLLMEngine:
             seed=_seed(sampling.seed, index) if sampling.temperature > 0 else None,
             stop=list(sampling.stop),
             stop_token_ids=sorted(self.ends),
-            logprobs=sampling.logprobs or None,
+            logprobs=None if held else sampling.logprobs or None,
+            structured_outputs=StructuredOutputsParams(regex=sampling.pattern) if held else None,
             # Text is needed there only to look for stop strings; here it is decoded the way every local engine does.
             detokenize=bool(sampling.stop),
             skip_special_tokens=False,
@@ -207,7 +241,9 @@ class VLLMEngine:
             output_kind=RequestOutputKind.FINAL_ONLY,
         )
 
-    def _read(self, prompt: Prompt, encoded: Encoded, sampling: Sampling, written: Any, index: int) -> Reply:
+    def _read(
+        self, prompt: Prompt, encoded: Encoded, sampling: Sampling, written: Any, places: Any, index: int
+    ) -> Reply:
         tokens = list(written.token_ids)
         ids = tokens[:-1] if tokens and tokens[-1] in self.ends else tokens
         text = self.encoder.decode(ids, after=encoded.started)
@@ -216,10 +252,10 @@ class VLLMEngine:
         return Reply(
             text=prompt.prefix + text,
             index=index,
-            finish_reason=written.finish_reason,
+            finish_reason="stop" if sampling.is_whole(text) else written.finish_reason,
             prompt_tokens=len(encoded.ids),
             completion_tokens=len(tokens),
-            logprobs=self._logprobs(tokens, written.logprobs, sampling.logprobs),
+            logprobs=self._logprobs(tokens, places, sampling.logprobs),
         )
 
     def _logprobs(self, tokens: list[int], places: Any, num: int) -> tuple[TokenLogprob, ...]:

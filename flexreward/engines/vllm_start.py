@@ -64,6 +64,8 @@ def arguments(
         "use_tqdm_on_load": False,
         # How replies are drawn is ours to say, not the checkpoint's.
         "generation_config": "vllm",
+        # The library that holds replies to patterns in the embedded engine too, so that both write the same tokens.
+        "structured_outputs_config": {"backend": "guidance"},
         "max_num_batched_tokens": None,
     }
     if cpu:

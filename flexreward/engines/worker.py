@@ -12,6 +12,7 @@ from torch import Tensor
 
 from flexreward.engines.batching import Job, Row, admissible, groups
 from flexreward.engines.encoding import Encoder
+from flexreward.engines.patterns import Patterns, Progress
 from flexreward.engines.runner import Runner
 from flexreward.engines.sampling import Draw, draw, odds
 from flexreward.errors import EngineError
@@ -24,16 +25,25 @@ class Worker:
     """Serves jobs from a queue until it is stopped. Only ``submit`` and ``stop`` are for other threads.
 
     Args:
+        patterns: What holds replies to a pattern.
         ends: Tokens that end a turn.
         batch_size: Rows moved on together.
         prefill_size: Prompts read together.
     """
 
     def __init__(
-        self, runner: Runner, encoder: Encoder, *, ends: frozenset[int], batch_size: int, prefill_size: int
+        self,
+        runner: Runner,
+        encoder: Encoder,
+        patterns: Patterns,
+        *,
+        ends: frozenset[int],
+        batch_size: int,
+        prefill_size: int,
     ) -> None:
         self._runner = runner
         self._encoder = encoder
+        self._patterns = patterns
         self._ends = ends
         self.batch_size = batch_size
         self._prefill_size = prefill_size
@@ -105,7 +115,7 @@ class Worker:
     def _begin(self, jobs: list[Job]) -> None:
         """Read the jobs' prompts, draw every reply's first token, and give slots to those that go on."""
         prefill = self._runner.read([job.prompt for job in jobs])
-        rows = [Row(job=job, reply=reply) for job in jobs for reply in job.pending]
+        rows = [Row(job=job, reply=reply, progress=self._progress(job)) for job in jobs for reply in job.pending]
         places = [b for b, job in enumerate(jobs) for _ in job.pending]
         self._draw(prefill.logits_BV if len(rows) == len(jobs) else prefill.logits_BV[places], rows)
         for b, job in enumerate(jobs):
@@ -127,17 +137,33 @@ class Worker:
         if slot < len(self._rows):
             self._rows[slot] = last
 
+    def _progress(self, job: Job) -> Progress | None:
+        return None if job.sampling.pattern is None else self._patterns.begin(job.sampling.pattern)
+
     def _draw(self, logits_BV: Tensor, rows: list[Row]) -> None:
         tokens = draw(
-            logits_BV, [Draw(sampling=row.job.sampling, reply=row.reply, place=len(row.tokens)) for row in rows]
+            self._allowed(logits_BV, rows),
+            [Draw(sampling=row.job.sampling, reply=row.reply, place=len(row.tokens)) for row in rows],
         )
         for row, token in zip(rows, tokens, strict=True):
             row.tokens.append(token)
+            if row.progress is not None:
+                row.progress.add(token)
         asked = [b for b, row in enumerate(rows) if row.job.sampling.logprobs]
         if asked:
             most = max(rows[b].job.sampling.logprobs for b in asked)
             for b, found in zip(asked, odds(logits_BV[asked], [tokens[b] for b in asked], most), strict=True):
                 rows[b].odds.append(found)
+
+    def _allowed(self, logits_BV: Tensor, rows: list[Row]) -> Tensor:
+        """The logits with what a row's pattern rules out at minus infinity; those of the other rows as they are."""
+        held = {b: row.progress for b, row in enumerate(rows) if row.progress is not None}
+        if not held:
+            return logits_BV
+        masks = [one.allowed_V(logits_BV.shape[-1], logits_BV.device) for one in held.values()]
+        allowed_BV = logits_BV.clone()
+        allowed_BV[list(held)] = logits_BV[list(held)].masked_fill(~torch.stack(masks), -torch.inf)
+        return allowed_BV
 
     def _ended(self, row: Row) -> bool:
         """Whether the row's last token was its last; if so its reply is delivered."""
@@ -154,12 +180,13 @@ class Worker:
         text = self._encoder.decode(ids, after=job.prompt.started)
         if ends := [at + len(stop) for stop in stops if (at := text.find(stop)) >= 0]:
             text = text[: min(ends)]
+        whole = ended or job.sampling.is_whole(text)
         job.pending.remove(row.reply)
         job.deliver(
             Reply(
                 text=job.prefix + text,
                 index=row.reply,
-                finish_reason="stop" if ended else "length",
+                finish_reason="stop" if whole else "length",
                 prompt_tokens=len(job.prompt.ids),
                 completion_tokens=len(row.tokens),
                 logprobs=self._logprobs(row),

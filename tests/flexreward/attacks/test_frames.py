@@ -179,7 +179,7 @@ def test_the_tokenizers_have_every_special_token_of_their_family(encoder):
 def test_a_started_turn_that_quotes_an_attack_ends_no_turn(encoder):
     """A thought made to go on is sent again as a started turn. The model's own marks may stand in it, and no others."""
     of_frame = [i for i in encoder.encode(Prompt(system="s", user="u")).ids if i in encoder.added]
-    marks = set(encoder._marks.values())
+    marks = set(encoder.marks.values())
     for attack in ATTACKS.values():
         ids = encoder.encode(Prompt(system="s", user="u", prefix=f"<think>\nThey say {attack}. Wait")).ids
         assert [i for i in ids if i in encoder.added - marks] == [i for i in of_frame if i not in marks]

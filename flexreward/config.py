@@ -65,7 +65,7 @@ class JudgeRecipe(BaseModel):
     """0 is greedy."""
     top_p: Annotated[float, Field(gt=0, le=1)] = 1.0
     max_tokens: Annotated[int, Field(ge=1)] = 1024
-    """New tokens a reply."""
+    """New tokens a reply; what ``think`` limits instead is the thought."""
     seed: int = 0
     votes: Annotated[int, Field(ge=1)] = 1
     """Replies to each order, from one prefill."""
@@ -80,6 +80,10 @@ class JudgeRecipe(BaseModel):
     """Start the judge's turn where its template says how."""
     waits: Annotated[int, Field(ge=0)] = 0
     """How often a thought that would end is made to go on."""
+    think: Annotated[int | None, Field(ge=1)] = None
+    """Most tokens of a thought, ``waits`` included. A thought that is longer is ended, and the answer after it is held
+    to the form that the template reads, so that every reply has one; it takes what it needs beside the thought.
+    ``max_tokens`` is not looked at then."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     batch_size: Annotated[int, Field(ge=1)] = 32
@@ -248,6 +252,7 @@ def open_judge(
     """
     from flexreward.calibrator import load_calibrator, refuse_other
     from flexreward.engines.base import Sampling
+    from flexreward.engines.forced import ForcedEngine
     from flexreward.engines.waiting import WaitingEngine
     from flexreward.files.outcomes import header_of
     from flexreward.judge import Judge
@@ -257,13 +262,13 @@ def open_judge(
     shown = load_template(template or recipe.template or "pair")
     if recipe.waits and shown.reasoning != "first":
         raise RecipeError(f"waits: the template {shown.id!r} has no thought before its answers to make longer")
-    sampling = Sampling(
-        temperature=recipe.temperature, top_p=recipe.top_p, max_tokens=recipe.max_tokens, seed=recipe.seed
-    )
+    max_tokens = recipe.think or recipe.max_tokens
+    sampling = Sampling(temperature=recipe.temperature, top_p=recipe.top_p, max_tokens=max_tokens, seed=recipe.seed)
     calibrator = load_calibrator(Path(recipe.calibrator)) if recipe.calibrator else None
     engine = engine or open_engine(recipe)
+    engine = WaitingEngine(engine, recipe.waits) if recipe.waits else engine
     judge = Judge(
-        WaitingEngine(engine, recipe.waits) if recipe.waits else engine,
+        ForcedEngine(engine) if recipe.think else engine,
         shown,
         sampling=sampling,
         votes=recipe.votes,

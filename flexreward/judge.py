@@ -8,7 +8,7 @@ from dataclasses import replace
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple
 
-from flexreward.engines.base import Engine, Sampling
+from flexreward.engines.base import Engine, Prompt, Sampling
 from flexreward.errors import EngineError, RecipeError
 from flexreward.expected import TOP, check_expected, with_expected
 from flexreward.fingerprint import judge_fingerprint
@@ -82,6 +82,8 @@ class Judge:
             sampling = replace(sampling, logprobs=sampling.logprobs or TOP)
         if stop is not None:
             check_stop(stop, aggregate=aggregate, num_completions=template.num_completions)
+        if engine.can.forced:
+            template.answer(template.num_completions or 2, prefill=prefill)
         self.engine = engine
         self.template = template
         self.sampling = replace(sampling, n=votes)
@@ -151,7 +153,7 @@ class Judge:
     async def _in_order(self, request: JudgeRequest, order: tuple[int, ...], until: float | None) -> _Seen:
         """Show the completions in one order, read every reply, count the votes."""
         try:
-            prompt = self.template.render(show(request, order), prefill=self.prefill)
+            prompt = self._prompt(request, order)
             self.engine.can.check(prompt)
         except EngineError as error:  # no judge of this kind can be shown such a request
             failure = Unscored(reason=error.reason, detail=str(error))
@@ -162,6 +164,12 @@ class Judge:
             votes += [Vote(outcome=bought.failure, reply=NEVER_CAME)] * (self.sampling.n - len(votes))
         outcome = self._count(votes)
         return _Seen(OrderOutcome(order=order, outcome=outcome, votes=tuple(votes)), kept)
+
+    def _prompt(self, request: JudgeRequest, order: tuple[int, ...]) -> Prompt:
+        prompt = self.template.render(show(request, order), prefill=self.prefill)
+        if not self.engine.can.forced:
+            return prompt
+        return replace(prompt, answer=self.template.answer(len(order), prefill=self.prefill))
 
     def _read(self, reply: Reply, count: int) -> Outcome:
         """Scores in the order shown, or why there are none."""

@@ -156,7 +156,9 @@ class Reply:
     prompt_tokens: int = 0
     completion_tokens: int = 0
     logprobs: tuple[TokenLogprob, ...] = ()
-    """One entry a generated token, when asked for."""
+    """One entry a generated token, when asked for; what was written for the judge is one of probability 1."""
+    thought_cut: bool = False
+    """Whether its thought was ended for it: at the limit of tokens, or because the turn ended inside of it."""
 
     @property
     def truncated(self) -> bool:

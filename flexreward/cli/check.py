@@ -38,6 +38,8 @@ def check(
         remote = read_options(resolved.model, resolved.options)
         at.append(f"at {remote.base_url} (its weights cannot be verified)")
     more = [f"{resolved.waits} wait(s)"] if resolved.waits else []
+    if resolved.think:
+        more.append(f"at most {resolved.think} tokens of thought, then a forced answer")
     if resolved.stop_error is not None:
         more.append(f"stop {name_of_stop(resolved.stop_error)}")
     if resolved.calibrator:

@@ -199,6 +199,7 @@ def _judge(
         sampling = opened.judge.sampling
         told = {
             **{"name": protocol.value, "orders": asked.value, "votes": sampling.n, "waits": recipe.waits},
+            **({} if recipe.think is None else {"think": recipe.think}),
             **{"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": recipe.seed},
         }
         before = runs.begin(run, {**fields, "expected_rows": num_rows, "protocol": told}, overwrite=job.overwrite)
@@ -275,6 +276,7 @@ def _refuse_beside_replies(job: JudgeOptions, orders: Shown | None, *, calibrate
         "--judge": job.judge,
         "--votes": job.votes,
         "--waits": job.waits,
+        "--think": job.think,
         "--temperature": job.temperature,
         "--orders": orders,
         "--estimate": job.estimate or None,

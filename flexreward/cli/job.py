@@ -56,7 +56,8 @@ def first_of(samples: Iterator[Sample]) -> Sample:
 def recipe_of(job: JudgeOptions, **more: Any) -> JudgeRecipe:
     """The judge's recipe with what the flags change."""
     recipe = resolve_judge(job.judge)
-    flags = {"votes": job.votes, "waits": job.waits, "temperature": job.temperature, "seed": job.seed, **more}
+    flags = {"votes": job.votes, "waits": job.waits, "think": job.think, "temperature": job.temperature}
+    flags |= {"seed": job.seed, **more}
     changes = {name: value for name, value in flags.items() if value is not None}
     return parse_recipe(recipe.model_dump() | changes, f"the judge {job.judge or recipe.model}") if changes else recipe
 

@@ -45,6 +45,17 @@ class JudgeOptions:
         int | None,
         typer.Option("--waits", metavar="W", min=0, rich_help_panel=JUDGE, help="How often a thought must go on."),
     ] = None
+    think: Annotated[
+        int | None,
+        typer.Option(
+            "--think",
+            metavar="N",
+            min=1,
+            rich_help_panel=JUDGE,
+            help="At most N tokens of thought, in place of the recipe's max_tokens; then an answer that can be read, "
+            "written under constraint. Replies whose thought was cut say so.",
+        ),
+    ] = None
     temperature: Annotated[
         float | None, typer.Option("--temperature", rich_help_panel=JUDGE, help="0 is greedy. Default: the recipe's.")
     ] = None

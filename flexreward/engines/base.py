@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from flexreward.errors import RefusedError
+from flexreward.parse import Reasoning
 from flexreward.types import Media, Reply
 
 
@@ -17,6 +18,17 @@ class Placed(NamedTuple):
     at: int
     """How many characters of ``user`` stand before it. Nothing in the text marks the place, so none can forge it."""
     media: Media
+
+
+class Answer(NamedTuple):
+    """What a reply must end with, where the engine asks for it (see ``flexreward.engines.forced``)."""
+
+    pattern: str
+    """A regular expression for all answers together. They follow what stands in the started turn, or the thought."""
+    longest: int
+    """Characters of the longest text that matches, a byte each: no model needs more tokens for it."""
+    thought: Reasoning
+    """Where the thought stands: before the answers, after them or nowhere."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -32,6 +44,8 @@ class Prompt:
     prefix: str = ""
     media: tuple[Placed, ...] = ()
     """In the order shown; several may stand at one place."""
+    answer: Answer | None = None
+    """For an engine that forces one, and for no other."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,14 +87,21 @@ class Capabilities:
     """What is written can be held to ``Sampling.pattern``."""
     modalities: frozenset[str] = frozenset({"text"})
     """``text``, and the kinds of media that are shown to the model."""
+    counts: bool = False
+    """``count_tokens`` and ``max_context`` tell how much of the context a prompt takes: a ``CountingEngine``."""
+    forced: bool = False
+    """Every reply ends with an answer that matches ``Prompt.answer``."""
     prompt_embeddings: bool = False
 
     def check(self, prompt: Prompt) -> None:
         """Refuse what the engine would have to leave out.
 
         Raises:
-            RefusedError: The prompt shows media of a kind that the engine does not take.
+            RefusedError: The prompt shows media of a kind that the engine does not take, or asks for an answer of a
+                certain form.
         """
+        if prompt.answer is not None and not self.forced:
+            raise RefusedError("the engine forces no answer; put flexreward.engines.forced.ForcedEngine around it")
         if unseen := sorted({placed.media.kind for placed in prompt.media} - self.modalities):
             reads = ", ".join(sorted(self.modalities))
             raise RefusedError(f"the engine reads {reads}, and the prompt shows {' and '.join(unseen)}")
@@ -105,4 +126,17 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Free the model. Requests still under way end in EngineError."""
+        ...
+
+
+class CountingEngine(Engine, Protocol):
+    """An engine that ``can.counts``."""
+
+    @property
+    def max_context(self) -> int:
+        """Tokens of prompt and reply together."""
+        ...
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        """How many tokens the model reads of it, a started turn included."""
         ...

@@ -40,7 +40,7 @@ class TransformersEngine:
         JudgeError: The model cannot be loaded, or has no chat template.
     """
 
-    can = Capabilities(token_ids=True, prefix=True, logprobs=True, constrained=True)
+    can = Capabilities(token_ids=True, prefix=True, logprobs=True, constrained=True, counts=True)
 
     def __init__(
         self,

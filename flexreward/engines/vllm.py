@@ -41,7 +41,7 @@ class VLLMEngine:
         RecipeError: ``engine_args`` holds what vLLM does not know or what has a name here.
     """
 
-    can = Capabilities(token_ids=True, prefix=True, logprobs=True, constrained=True)
+    can = Capabilities(token_ids=True, prefix=True, logprobs=True, constrained=True, counts=True)
 
     def __init__(
         self,

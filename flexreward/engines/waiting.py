@@ -7,14 +7,14 @@ judging (arXiv 2505.18601, section 5).
 
 from __future__ import annotations
 
-import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
+from typing import cast
 
-from flexreward.engines.base import Engine, Prompt, Sampling
-from flexreward.errors import ContextError, EngineError, RecipeError
+from flexreward.engines.base import CountingEngine, Engine, Prompt, Sampling
+from flexreward.engines.rounds import in_rounds, only, seed_of
+from flexreward.errors import ContextError, RecipeError
 from flexreward.types import Reply
 
 END, WAIT = "</think>", "Wait"
@@ -44,31 +44,20 @@ class WaitingEngine:
     def identity(self) -> dict[str, str]:
         return {**self._engine.identity, "waits": str(self._waits)}
 
+    @property
+    def max_context(self) -> int:
+        return cast(CountingEngine, self._engine).max_context
+
+    def count_tokens(self, prompt: Prompt) -> int:
+        return cast(CountingEngine, self._engine).count_tokens(prompt)
+
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply]:
-        ended: asyncio.Queue[Reply | BaseException] = asyncio.Queue()
-
-        async def begin() -> None:
-            """The first round, all replies from one prefill; each goes on by itself as soon as it comes."""
-            stopping = replace(sampling, stop=(*sampling.stop, END)) if self._waits else sampling
-            stream = aiter(self._engine.generate(prompt, stopping))
-            async with asyncio.TaskGroup() as rounds, aclosing(stream):  # type: ignore[type-var]  # a generator
-                async for reply in stream:
-                    rounds.create_task(go_on(reply))
-
-        async def go_on(reply: Reply) -> None:
-            ended.put_nowait(await self._go_on(prompt, reply, sampling))
-
-        work = asyncio.create_task(begin())
-        work.add_done_callback(lambda task: ended.put_nowait(_error(task)))
-        try:
-            for _ in range(sampling.n):
-                item = await ended.get()
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
-        finally:
-            work.cancel()
-            await asyncio.gather(work, return_exceptions=True)
+        stopping = replace(sampling, stop=(*sampling.stop, END)) if self._waits else sampling
+        first = aiter(self._engine.generate(prompt, stopping))
+        replies = in_rounds(first, lambda reply: self._go_on(prompt, reply, sampling), n=sampling.n)
+        async with aclosing(replies):  # type: ignore[type-var]  # a generator
+            async for reply in replies:
+                yield reply
 
     async def close(self) -> None:
         await self._engine.close()
@@ -83,13 +72,13 @@ class WaitingEngine:
             further = replace(
                 sampling,
                 n=1,
-                seed=_seed(sampling.seed, reply.index, left),
+                seed=seed_of(sampling.seed, reply.index, left),
                 max_tokens=sampling.max_tokens - reply.completion_tokens,
                 stop=(*sampling.stop, END) if left else sampling.stop,
             )
             started = replace(prompt, prefix=reply.text.removesuffix(END) + WAIT)
             try:
-                more = await _only(self._engine.generate(started, further))
+                more = await only(self._engine.generate(started, further))
             except ContextError:  # the thought has filled the context
                 return replace(reply, finish_reason="length")
             reply = replace(
@@ -100,26 +89,3 @@ class WaitingEngine:
                 logprobs=reply.logprobs + more.logprobs,
             )
         return reply
-
-
-async def _only(stream: AsyncIterator[Reply]) -> Reply:
-    async with aclosing(stream):  # type: ignore[type-var]  # a generator
-        async for reply in stream:
-            return reply
-    raise EngineError("the engine ended without a reply")
-
-
-def _seed(seed: int, index: int, left: int) -> int:
-    """Another for each reply and each round, 53 bits as every seed has."""
-    drawn = hashlib.sha256(f"{seed} {index} {left}".encode())
-    return int.from_bytes(drawn.digest()[:8]) >> 11
-
-
-def _error(task: asyncio.Task[None]) -> BaseException:
-    """Why no further reply will come."""
-    if task.cancelled():
-        return asyncio.CancelledError()
-    error = task.exception()
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error or EngineError("the engine ended before all replies had come")

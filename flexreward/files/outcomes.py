@@ -103,6 +103,7 @@ def _order_row(order: OrderOutcome) -> dict[str, Any]:
                 "reason": _reason(vote.outcome),
                 "reply": vote.reply.text,
                 "finish_reason": vote.reply.finish_reason,
+                **({"thought_cut": True} if vote.reply.thought_cut else {}),
             }
             for vote in order.votes
         ],

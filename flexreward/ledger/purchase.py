@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple
 
-from flexreward.engines.base import Prompt, Sampling
+from flexreward.engines.base import Answer, Prompt, Sampling
 from flexreward.fingerprint import canonical, sampling_fields
 from flexreward.stops import RULES
 from flexreward.types import Reason, Reply, TokenLogprob, Unscored
@@ -47,7 +47,8 @@ def name_of(prompt: Prompt, *, source: str, namespace: str) -> Name:
     judge's own seed) alone, so neither the batch, nor the time, nor a store changes what is drawn.
     """
     shown = (prompt.system, prompt.user, prompt.prefix)
-    drawn = hashlib.sha256(canonical((source, *shown, *([_names(prompt)] if prompt.media else ()))))
+    more = [*([_names(prompt)] if prompt.media else []), *([{"answer": prompt.answer}] if prompt.answer else [])]
+    drawn = hashlib.sha256(canonical((source, *shown, *more)))
     seed = int.from_bytes(drawn.digest()[:8]) >> 11
     if not namespace:
         return Name(drawn.hexdigest(), seed)
@@ -77,6 +78,7 @@ def encode(purchase: Purchase) -> bytes:
         "user": purchase.prompt.user,
         "prefix": purchase.prompt.prefix,
         **({"media": _names(purchase.prompt)} if purchase.prompt.media else {}),
+        **({"answer": purchase.prompt.answer} if purchase.prompt.answer else {}),
         "sampling": sampling_fields(purchase.sampling),
         "replies": [_reply_fields(reply) for reply in purchase.replies],
     }
@@ -90,10 +92,11 @@ def encode(purchase: Purchase) -> bytes:
 def decode(value: bytes) -> Purchase:
     record = json.loads(value)
     failure = record.get("failure")
+    answer = Answer(*record["answer"]) if "answer" in record else None
     sampling = record["sampling"]
     return Purchase(
         engine=record["engine"],
-        prompt=Prompt(system=record["system"], user=record["user"], prefix=record["prefix"]),
+        prompt=Prompt(system=record["system"], user=record["user"], prefix=record["prefix"], answer=answer),
         sampling=Sampling(**(sampling | {"stop": tuple(sampling["stop"])})),
         replies=tuple(_reply(fields) for fields in record["replies"]),
         failure=failure and Unscored(reason=Reason(failure["reason"]), detail=failure["detail"]),
@@ -110,6 +113,8 @@ def _reply_fields(reply: Reply) -> dict[str, Any]:
         "prompt_tokens": reply.prompt_tokens,
         "completion_tokens": reply.completion_tokens,
     }
+    if reply.thought_cut:
+        fields["thought_cut"] = True
     if reply.logprobs:
         fields["logprobs"] = [
             [token.text, _finite(token.logprob), [[text, _finite(logprob)] for text, logprob in token.top]]

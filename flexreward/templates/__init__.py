@@ -25,9 +25,10 @@ from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 
-from flexreward.engines.base import Placed, Prompt
+from flexreward.engines.base import Answer, Placed, Prompt
 from flexreward.errors import RecipeError, SampleError
 from flexreward.parse import READERS, Reader, Reasoning
+from flexreward.templates.answers import answer_of
 from flexreward.templates.files import OPENING, bundled, checked, nearest, read_file
 from flexreward.templates.text import MEDIA, SLOT, JudgeSees, Pieces, as_text, fill, numbered, pieces_of, stretches_of
 from flexreward.types import Completion, JudgeRequest, Media, Outcome, Reply, Scale
@@ -112,6 +113,22 @@ class Template:
             user="".join(stretches),
             prefix=self.prefix if prefill else "",
             media=tuple(Placed(at, medium) for at, medium in zip(places, media, strict=True)),
+        )
+
+    def answer(self, count: int, *, prefill: bool = False) -> Answer:
+        """The form of every reply on ``count`` completions that ``parse`` reads, but for other spellings of it.
+
+        Raises:
+            RecipeError: There is none after the template's started turn, or on its scale.
+        """
+        return answer_of(
+            self.system,
+            count=count,
+            scale=self.scale,
+            reader=self.reader,
+            reasoning=self.reasoning,
+            prefix=self.prefix if prefill else "",
+            where=f"template {self.id!r}",
         )
 
     def parse(self, reply: Reply, *, count: int) -> Outcome:

@@ -255,6 +255,21 @@ async def test_a_started_turn_is_continued_on_vllm_and_refused_elsewhere(server)
     assert (engine_of(server, dialect="vllm").can.prefix, engine_of(server).can.prefix) == (True, False)
 
 
+async def test_a_reply_is_held_to_a_pattern_on_vllm_and_refused_elsewhere(server):
+    held = Sampling(pattern="[1-5]")
+    server.script = lambda body: completion("4", finish="length")
+    (reply,) = await replies_of(engine_of(server, dialect="vllm"), sampling=held)
+    assert server.bodies[-1]["structured_outputs"] == {"regex": "[1-5]"}
+    assert not reply.truncated
+    with pytest.raises(RefusedError, match="not known to hold replies to a pattern; if it is vLLM, set dialect: vllm"):
+        await replies_of(engine_of(server), sampling=held)
+    with pytest.raises(RefusedError, match="only of what the pattern lets through; leave out logprobs and expected"):
+        await replies_of(engine_of(server, dialect="vllm"), sampling=Sampling(pattern="[1-5]", logprobs=2))
+    assert (engine_of(server, dialect="vllm").can.constrained, engine_of(server).can.constrained) == (True, False)
+    await replies_of(engine_of(server, dialect="vllm"), sampling=Sampling())
+    assert "structured_outputs" not in server.bodies[-1]
+
+
 async def test_vllm_is_told_what_a_checkpoint_would_fill_in_and_a_recipe_may_say_otherwise(server):
     await replies_of(engine_of(server, dialect="vllm", extra_body={"top_k": 20, "seedling": 1}), sampling=Sampling())
     body = server.bodies[0]
@@ -728,6 +743,19 @@ async def test_a_thought_goes_on_over_a_vllm_server(server, tmp_path):
     assert isinstance(judgment.outcome, Verdict)
     assert judgment.outcome.scores == (9, 1)
     assert judgment.orders[0].votes[0].reply.text.count("Wait") == 1
+
+
+async def test_an_answer_is_forced_over_a_vllm_server(server, tmp_path):
+    server.script = lambda body: completion(
+        "<answer>4</answer><answer>2</answer>" if "structured_outputs" in body else "<think>endless"
+    )
+    recipe = recipe_of(server, tmp_path, "think: 9\nboth_orders: false\n")
+    with pytest.raises(RecipeError, match="think: the engine openai cannot go on with a started turn"):
+        open_judge(recipe)
+    judgment = await judged(recipe.model_copy(update={"options": {**recipe.options, "dialect": "vllm"}}))
+    assert judgment.outcome.scores == (4, 2)
+    assert judgment.orders[0].votes[0].reply.thought_cut
+    assert [body["max_tokens"] for body in server.bodies[-2:]] == [9, 43]
 
 
 def test_a_judge_error_is_what_a_command_says_in_one_line(server, tmp_path, capsys):

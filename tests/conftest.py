@@ -111,3 +111,19 @@ def tiny() -> Callable[..., Path]:
 @pytest.fixture
 def tokenizer() -> Any:
     return tiny_tokenizer()
+
+
+@pytest.fixture(scope="session")
+def vl(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random Qwen2.5-VL."""
+    from tests.seeing import tiny_vl
+
+    return tiny_vl(tmp_path_factory.mktemp("vl") / "vl")
+
+
+@pytest.fixture(scope="session")
+def omni(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a tiny random Qwen2.5-Omni, its thinker's weights under their prefix."""
+    from tests.seeing import tiny_omni
+
+    return tiny_omni(tmp_path_factory.mktemp("omni") / "omni")

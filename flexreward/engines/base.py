@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from flexreward.errors import RefusedError
 from flexreward.parse import Reasoning
 from flexreward.types import Media, Reply
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Embeddings:
+    """Rows of a model's input that stand for no token: what another encoder made, such as a molecule's queries."""
+
+    rows_TD: npt.NDArray[np.float32] = field(repr=False)
+    """(T, D), D the width of the model; T at least 1."""
+    kind: str = field(default="embeddings", init=False)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the rows, which names them wherever a prompt is named."""
+        return hashlib.sha256(f"{self.rows_TD.shape}".encode() + self.rows_TD.astype("<f4").tobytes()).hexdigest()
 
 
 class Placed(NamedTuple):
@@ -17,7 +37,12 @@ class Placed(NamedTuple):
 
     at: int
     """How many characters of ``user`` stand before it. Nothing in the text marks the place, so none can forge it."""
-    media: Media
+    media: Media | Embeddings
+
+    @property
+    def kind(self) -> str:
+        """``image``, ``video``, ``audio`` or ``embeddings``."""
+        return self.media.kind
 
 
 class Answer(NamedTuple):
@@ -92,6 +117,7 @@ class Capabilities:
     forced: bool = False
     """Every reply ends with an answer that matches ``Prompt.answer``."""
     prompt_embeddings: bool = False
+    """``Embeddings`` may stand among the media."""
 
     def check(self, prompt: Prompt) -> None:
         """Refuse what the engine would have to leave out.
@@ -102,7 +128,8 @@ class Capabilities:
         """
         if prompt.answer is not None and not self.forced:
             raise RefusedError("the engine forces no answer; put flexreward.engines.forced.ForcedEngine around it")
-        if unseen := sorted({placed.media.kind for placed in prompt.media} - self.modalities):
+        taken = self.modalities | ({"embeddings"} if self.prompt_embeddings else set())
+        if unseen := sorted({placed.kind for placed in prompt.media} - taken):
             reads = ", ".join(sorted(self.modalities))
             raise RefusedError(f"the engine reads {reads}, and the prompt shows {' and '.join(unseen)}")
 

@@ -9,6 +9,7 @@ from flexreward.engines.base import Sampling
 from flexreward.engines.encoding import Encoded
 from flexreward.engines.patterns import Progress
 from flexreward.engines.sampling import Odds
+from flexreward.engines.senses import Shown
 from flexreward.errors import EngineError
 from flexreward.types import Reply
 
@@ -28,6 +29,10 @@ class Job:
     """Numbers of the replies not delivered yet."""
     aborted: bool = False
     """Set by the caller who went away: its rows are freed before the next step."""
+    shown: tuple[Shown, ...] = ()
+    """The media of the prompt."""
+    offset: int = 0
+    """What is added to a place of the reply for its position; known once the prompt was read."""
     retried: bool = False
     """Whether it was once put back for want of memory."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
 
-from flexreward.engines.base import Prompt, Sampling
+from flexreward.engines.base import Placed, Prompt, Sampling
 from flexreward.engines.escape import Escape
 from flexreward.engines.remote import Remote
 from flexreward.errors import EngineError, RefusedError
@@ -161,13 +161,16 @@ def _user(prompt: Prompt, escape: Escape) -> str | list[dict[str, Any]]:
     parts: list[dict[str, Any]] = []
     for i, piece in enumerate(pieces):
         if i:
-            parts.append(_part(prompt.media[i - 1].media))
+            parts.append(_part(prompt.media[i - 1]))
         if piece:
             parts.append({"type": "text", "text": piece})
     return parts
 
 
-def _part(media: Media) -> dict[str, Any]:
+def _part(placed: Placed) -> dict[str, Any]:
+    media = placed.media
+    if not isinstance(media, Media):
+        raise RefusedError("embeddings cannot be sent to a server; take the transformers or the vllm engine")
     try:
         data = media.data if media.data is not None else _read(media.path)
     except OSError as error:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+from transformers import AutoTokenizer, GenerationConfig
 
-from flexreward.engines.loading import digest, find_folder, from_pretrained
+from flexreward.engines.loading import digest, find_folder, from_pretrained, read_config
 from flexreward.errors import JudgeError
 
 
@@ -18,6 +18,8 @@ class Checkpoint:
 
     folder: Path
     name: str
+    config: Any
+    """transformers' own."""
     digest: str
     """sha256 over names and bytes of its files."""
     tokenizer: Any
@@ -35,20 +37,22 @@ def read_checkpoint(name: str | Path) -> Checkpoint:
     """
     folder = find_folder(str(name))
     tokenizer = from_pretrained(AutoTokenizer, folder, name)
-    config = from_pretrained(AutoConfig, folder, name).get_text_config()
-    rows = config.vocab_size
+    config = read_config(folder, name)
+    text = config.get_text_config()
+    rows = text.vocab_size
     if len(tokenizer) > rows:
         raise JudgeError(
             f"{name}: its tokenizer has {len(tokenizer)} tokens, its model {rows}; they belong to two models"
         )
-    found = [config.eos_token_id, tokenizer.eos_token_id]
+    found = [text.eos_token_id, tokenizer.eos_token_id]
     if (folder / "generation_config.json").is_file():
         found.append(GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id)
     return Checkpoint(
         folder=folder,
         name=folder.name if Path(name).exists() else str(name),
+        config=config,
         digest=digest(folder),
         tokenizer=tokenizer,
         ends=frozenset(i for ids in found if ids is not None for i in (ids if isinstance(ids, list) else [ids])),
-        max_context=getattr(config, "max_position_embeddings", None) or 2**15,
+        max_context=getattr(text, "max_position_embeddings", None) or 2**15,
     )

@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, TypeAlias
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeAlias
 
 from tokenizers import Tokenizer
 
@@ -31,6 +32,15 @@ Stretch: TypeAlias = int | tuple[str, ...]
 """An added token's id, or plain text in parts, some of which are marks."""
 
 
+class Slot(NamedTuple):
+    """The tokens between which a model is shown a medium."""
+
+    before: tuple[int, ...]
+    pad: int
+    """Stands where the medium's own rows go, once for each of them."""
+    after: tuple[int, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Encoded:
     """A prompt as the model reads it."""
@@ -40,6 +50,8 @@ class Encoded:
     """How many of the first ids depend on the system text alone: other requests of the same judge have them too."""
     started: tuple[int, ...] = ()
     """The last few ids, when they are a started assistant turn; what follows is decoded with them in view."""
+    places: tuple[int, ...] = ()
+    """Where the pads of each medium begin, in the order shown."""
 
 
 class Encoder:
@@ -47,12 +59,13 @@ class Encoder:
 
     Args:
         tokenizer: A fast tokenizer of transformers, with a chat template.
+        slots: By kind of medium, for a model that is shown such.
 
     Raises:
         JudgeError: It has no chat template or no fast form, or content could still become an added token.
     """
 
-    def __init__(self, tokenizer: Any, *, name: str = "tokenizer") -> None:
+    def __init__(self, tokenizer: Any, *, name: str = "tokenizer", slots: Mapping[str, Slot] | None = None) -> None:
         if getattr(tokenizer, "backend_tokenizer", None) is None:
             raise JudgeError(f"{name}: no tokenizer.json; save the tokenizer in its fast form beside the model")
         if not tokenizer.chat_template:
@@ -69,44 +82,63 @@ class Encoder:
         for token in added.values():
             if self.added & set(self._inner.encode(f"a {token.content} b").ids):
                 raise JudgeError(f"{name}: text that spells {token.content!r} cannot be kept from becoming that token")
-        self.marks = {token.content: i for i, token in added.items() if not token.special}
+        self._slots = dict(slots or {})
+        pads = {slot.pad for slot in self._slots.values()}
+        self.marks = {token.content: i for i, token in added.items() if not token.special and i not in pads}
         """Added tokens that the model writes as text of its own; ``<think>`` may be one."""
         self._frames = {True: self._frame(True, name), False: self._frame(False, name)}
         self._shared: dict[str, list[int]] = {}
 
-    def encode(self, prompt: Prompt) -> Encoded:
+    def encode(self, prompt: Prompt, widths: Sequence[int] | None = None) -> Encoded:
         """The prompt's ids, a started assistant turn at the end. An empty system text leaves the system turn out.
+
+        Args:
+            widths: How many pads each medium takes; by default one, as for an engine that makes room for them itself.
 
         Raises:
             RefusedError: The text holds half a character (a lone surrogate), for which there are no bytes; or there are
-                media beside it.
+                media of a kind that this model is not shown.
         """
-        if prompt.media:
-            raise RefusedError(f"a model of text cannot be shown the {prompt.media[0].media.kind} of this prompt")
+        for placed in prompt.media:
+            if placed.kind not in self._slots:
+                raise RefusedError(f"this model cannot be shown the {placed.kind} of this prompt")
         try:
             f"{prompt.system}{prompt.user}{prompt.prefix}".encode()
         except UnicodeEncodeError as error:
             raise RefusedError(f"the prompt is no valid Unicode: {error}") from error
         frame, trims = self._frames[bool(prompt.system)]
         system, user = (t.strip() if trims else t for t in (prompt.system, prompt.user))
-        content = {SYSTEM: system, USER: user}
         cut = next(i for i, stretch in enumerate(frame) if not isinstance(stretch, int) and USER in stretch)
         if (shared := self._shared.get(system)) is None:
             if len(self._shared) >= 64:
                 self._shared.clear()
-            shared = self._shared[system] = self._ids(frame[:cut], content)
-        ids = shared + self._ids(frame[cut:], content, first=cut == 0)
+            shared = self._shared[system] = self._ids(frame[:cut], {SYSTEM: system})
+        trimmed = prompt.user.find(user)
+        cuts = [0, *(min(max(placed.at - trimmed, 0), len(user)) for placed in prompt.media), len(user)]
+        texts = {f"{USER} {i}": user[start:end] for i, (start, end) in enumerate(pairwise(cuts))}
+        content = {SYSTEM: system, **texts}
+        slots = [self._slots[placed.kind] for placed in prompt.media]
+        shown = list(_shown(frame[cut:], list(texts), slots, widths or [1] * len(slots)))
+        started: list[int] = []
         if not prompt.prefix:
-            return Encoded(ids=tuple(ids), num_shared=len(shared))
-        # The frame's last text touches the started turn; where it holds content too, neither may yield an added token.
-        last = frame[-1]
-        if isinstance(last, int):
-            started = self.write(prompt.prefix)
-        elif USER in last:
-            ids, started = shared, self._ids([*frame[cut:-1], (*last, prompt.prefix)], content, first=cut == 0)
+            ids = shared + self._ids(shown, content, first=cut == 0)
         else:
-            ids, started = shared + self._ids(frame[cut:-1], content), self.write("".join(last) + prompt.prefix)
-        return Encoded(ids=(*ids, *started), num_shared=len(shared), started=tuple(started[-8:]))
+            # The frame's last text touches the started turn; where it holds content too, neither may yield an added
+            # token.
+            last = shown[-1]
+            if isinstance(last, int):
+                ids, started = shared + self._ids(shown, content, first=cut == 0), self.write(prompt.prefix)
+            elif texts.keys() & set(last):
+                ids, started = list(shared), self._ids([*shown[:-1], (*last, prompt.prefix)], content, first=cut == 0)
+            else:
+                ids, started = shared + self._ids(shown[:-1], content), self.write("".join(last) + prompt.prefix)
+        ids += started
+        return Encoded(
+            ids=tuple(ids),
+            num_shared=len(shared),
+            started=tuple(started[-8:]),
+            places=_places(ids, slots, widths or [1] * len(slots)),
+        )
 
     def decode(self, ids: Sequence[int], *, after: Sequence[int] = ()) -> str:
         """The text of a reply. ``after`` are the ids before it, where its first word may hang on to them."""
@@ -164,6 +196,33 @@ class Encoder:
         except TemplateError:
             return None
         return text
+
+
+def _shown(
+    frame: Sequence[Stretch], marks: Sequence[str], slots: Sequence[Slot], widths: Sequence[int]
+) -> Iterator[Stretch]:
+    """The frame with its one mark for the user's text replaced by a mark for each piece, the media between them."""
+    for stretch in frame:
+        if isinstance(stretch, int) or USER not in stretch:
+            yield stretch
+            continue
+        at = stretch.index(USER)
+        before: tuple[str, ...] = stretch[:at]
+        for mark, slot, width in zip(marks, slots, widths, strict=False):
+            yield (*before, mark)
+            yield from (*slot.before, *[slot.pad] * width, *slot.after)
+            before = ()
+        yield (*before, marks[-1], *stretch[at + 1 :])
+
+
+def _places(ids: Sequence[int], slots: Sequence[Slot], widths: Sequence[int]) -> tuple[int, ...]:
+    """Where each medium's pads begin. Content yields no pads, so they are found where they were put."""
+    places: list[int] = []
+    at = 0
+    for slot, width in zip(slots, widths, strict=True):
+        places.append(ids.index(slot.pad, at))
+        at = places[-1] + width
+    return tuple(places)
 
 
 def _parts(text: str) -> tuple[str, ...]:

@@ -11,15 +11,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer
+import transformers
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import is_flash_attn_2_available, logging
 
+from flexreward.engines.families import family_of
 from flexreward.errors import JudgeError
 
 FILES = (
     *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json"),
     *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt"),
     *("tokenizer.model", "chat_template*"),
+    *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
 )
 """What a checkpoint is made of. Nothing else is fetched, read or counted in its digest."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -31,6 +34,9 @@ class Loaded:
     """A model ready to run."""
 
     model: Any
+    config: Any
+    """Of the checkpoint: its model's own may be a part of it."""
+    folder: Path
     tokenizer: Any
     name: str
     digest: str
@@ -51,10 +57,13 @@ def load(name: str | Path, *, device: str, dtype: str, attention: str) -> Loaded
     folder = find_folder(str(name))
     with _quiet():
         tokenizer = from_pretrained(AutoTokenizer, folder, name)
+        config = read_config(folder, name)
+        loader, named = _loader(config)
         model, report = from_pretrained(
-            AutoModelForCausalLM,
+            loader,
             folder,
             name,
+            **named,
             use_safetensors=True,
             dtype=precision,
             attn_implementation=_attention(attention, where, precision),
@@ -71,12 +80,29 @@ def load(name: str | Path, *, device: str, dtype: str, attention: str) -> Loaded
         )
     return Loaded(
         model=model.to(where).eval(),
+        config=config,
+        folder=folder,
         tokenizer=tokenizer,
         name=folder.name if Path(name).exists() else str(name),
         digest=digest(folder),
         dtype=str(precision).removeprefix("torch."),
         attention=model.config._attn_implementation,
     )
+
+
+def read_config(folder: Path, name: str | Path) -> Any:
+    """The config of a checkpoint, a thinker's alone included."""
+    return from_pretrained(AutoConfig, folder, name)
+
+
+def _loader(config: Any) -> tuple[Any, dict[str, Any]]:
+    """What loads a model of this config, and how its keys are called in a checkpoint of whichever layout."""
+    if (family := family_of(config)) is None:
+        return AutoModelForCausalLM, {}
+    named: dict[str, Any] = {"config": family.thinker(config)}
+    if named["config"] is not config or config.model_type.endswith("_thinker"):
+        named["key_mapping"] = {r"^thinker\.": ""}
+    return getattr(transformers, family.model_class), named
 
 
 def digest(folder: Path) -> str:
@@ -166,11 +192,14 @@ def _attention(attention: str, device: torch.device, dtype: torch.dtype) -> str 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars of transformers while loading: commands have their own."""
-    shown = logging.is_progress_bar_enabled()
+    """No progress bars of transformers while loading, and no table of keys left unused: commands have their own lines,
+    and what is missing is said by ``load``."""
+    shown, level = logging.is_progress_bar_enabled(), logging.get_verbosity()
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     try:
         yield
     finally:
+        logging.set_verbosity(level)
         if shown:
             logging.enable_progress_bar()

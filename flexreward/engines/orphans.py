@@ -17,12 +17,12 @@ from pathlib import Path
 
 OWNER = "FLEXREWARD_VLLM_OWNER"
 """Process id and starting time of the owner: an id alone may have passed on to another process."""
-NAME, GROUP = "flexreward", "vllm.general_plugins"
+NAMES, GROUP = ("flexreward", "flexreward-models"), "vllm.general_plugins"
 
 
 def installed() -> bool:
     """Whether vLLM will find ``watch``. Not so where flexreward runs from a folder that was never installed."""
-    return any(point.name == NAME for point in entry_points(group=GROUP))
+    return {point.name for point in entry_points(group=GROUP)} >= set(NAMES)
 
 
 @contextlib.contextmanager
@@ -31,7 +31,7 @@ def owned() -> Iterator[None]:
     before = {name: os.environ.get(name) for name in (OWNER, "VLLM_PLUGINS")}
     os.environ[OWNER] = f"{os.getpid()} {_started(os.getpid())}"
     if (allowed := before["VLLM_PLUGINS"]) is not None:
-        os.environ["VLLM_PLUGINS"] = ",".join(filter(None, (*allowed.split(","), NAME)))
+        os.environ["VLLM_PLUGINS"] = ",".join(filter(None, (*allowed.split(","), *NAMES)))
     try:
         yield
     finally:

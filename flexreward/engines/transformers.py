@@ -17,7 +17,10 @@ from flexreward.engines.batching import Job
 from flexreward.engines.encoding import Encoder
 from flexreward.engines.loading import Loaded, load
 from flexreward.engines.patterns import Patterns
+from flexreward.engines.processors import find_processor, processor_identity
 from flexreward.engines.runner import Runner
+from flexreward.engines.senses import check_width, read_senses
+from flexreward.engines.towers import Towers
 from flexreward.engines.worker import Worker
 from flexreward.errors import ContextError, EngineError
 from flexreward.types import Reply
@@ -34,13 +37,15 @@ class TransformersEngine:
         batch_size: Replies written side by side.
         prefill_size: Prompts read together; by default 8 on the CPU, where more gain nothing, 32 on a GPU.
         max_context: Tokens of prompt and reply together; by default what the model's config says.
+        min_pixels: Smallest image that is shown as it is, smaller ones being enlarged; by default the checkpoint's.
+        max_pixels: The largest; larger ones are made smaller.
+        processor: Folder or hub id of a base model, for the settings of image and sound processors that a checkpoint
+            came without.
         threads: Threads of torch for the whole process; by default torch's own choice.
 
     Raises:
         JudgeError: The model cannot be loaded, or has no chat template.
     """
-
-    can = Capabilities(token_ids=True, prefix=True, logprobs=True, constrained=True, counts=True)
 
     def __init__(
         self,
@@ -52,11 +57,27 @@ class TransformersEngine:
         batch_size: int = 32,
         prefill_size: int | None = None,
         max_context: int | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        processor: str | Path | None = None,
         threads: int | None = None,
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
         loaded = load(model, device=device, dtype=dtype, attention=attention)
+        settings = find_processor(loaded.folder, loaded.config, processor)
+        self.senses = read_senses(
+            loaded.config, loaded.tokenizer, settings, min_pixels=min_pixels, max_pixels=max_pixels
+        )
+        self.can = Capabilities(
+            token_ids=True,
+            prefix=True,
+            logprobs=True,
+            constrained=True,
+            counts=True,
+            prompt_embeddings=True,
+            modalities=frozenset({"text"}) | self.senses.kinds,
+        )
         self.identity = {
             "engine": "transformers",
             "version": transformers.__version__,
@@ -65,18 +86,22 @@ class TransformersEngine:
             "weights": loaded.digest,
             "dtype": loaded.dtype,
             "attention": loaded.attention,
+            **self.senses.identity,
+            **processor_identity(loaded.folder, settings),
         }
         config = loaded.model.config.get_text_config()
         limits = (max_context, getattr(config, "max_position_embeddings", None))
         self.max_context = min((limit for limit in limits if limit), default=2**31)
-        self.encoder = Encoder(loaded.tokenizer, name=str(model))
+        self.encoder = Encoder(loaded.tokenizer, name=str(model), slots=self.senses.slots)
         self.model = loaded.model
         """Shared with the thread that runs it: for weights and settings, not for calls beside those of ``generate``."""
+        self.width = int(config.hidden_size)
+        """Of a row of the model's input."""
         self.ends = _ends(loaded)
         num_tokens = loaded.model.get_output_embeddings().weight.shape[0]
         self._patterns = Patterns(loaded.tokenizer, self.encoder, num_tokens=num_tokens, ends=self.ends)
         self._worker = Worker(
-            Runner(loaded.model),
+            Runner(loaded.model, Towers(loaded.model, self.senses) if self.senses.kinds else None),
             self.encoder,
             self._patterns,
             ends=self.ends,
@@ -87,11 +112,14 @@ class TransformersEngine:
         self._stop = weakref.finalize(self, self._worker.stop)
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """How many tokens the model reads of it."""
-        return len(self.encoder.encode(prompt).ids)
+        """How many tokens the model reads of it, those of its media included, which are decoded for it."""
+        shown = self.senses.shown_now(prompt.media)
+        return len(self.encoder.encode(prompt, [one.width for one in shown]).ids)
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply]:
-        encoded = self.encoder.encode(prompt)
+        shown = await self.senses.shown(prompt.media)
+        check_width(shown, self.width)
+        encoded = self.encoder.encode(prompt, [one.width for one in shown])
         room = self.max_context - len(encoded.ids)
         if room < 1:
             raise ContextError(f"the prompt has {len(encoded.ids)} tokens, the model reads {self.max_context}")
@@ -108,6 +136,7 @@ class TransformersEngine:
         num_drawn = sampling.n if sampling.temperature > 0 else 1
         job = Job(
             prompt=encoded,
+            shown=shown,
             prefix=prompt.prefix,
             sampling=sampling,
             max_tokens=min(sampling.max_tokens, room),

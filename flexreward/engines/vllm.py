@@ -11,6 +11,7 @@ import weakref
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from time import time
 from typing import Any
 
 from flexreward.engines import vllm_start
@@ -18,6 +19,9 @@ from flexreward.engines.base import Capabilities, Prompt, Sampling
 from flexreward.engines.checkpoint import Checkpoint, read_checkpoint
 from flexreward.engines.encoding import Encoded, Encoder
 from flexreward.engines.loops import LoopThread
+from flexreward.engines.processors import find_processor, processor_identity
+from flexreward.engines.senses import Shown, check_width, read_senses
+from flexreward.engines.vllm_models import View
 from flexreward.errors import ContextError, EngineError, JudgeError, RefusedError
 from flexreward.types import Reply, TokenLogprob
 
@@ -34,14 +38,17 @@ class VLLMEngine:
         tensor_parallel: GPUs that share the model.
         max_context: Tokens of prompt and reply together; by default what the model's config says.
         lora: Folder of an adapter that peft saved, applied to every reply.
+        min_pixels: Smallest image that is shown as it is, smaller ones being enlarged; by default the checkpoint's.
+        max_pixels: The largest; larger ones are made smaller.
+        processor: Folder or hub id of a base model, for the settings of image and sound processors that a checkpoint
+            came without.
+        prompt_embeddings: Whether prompts may hold rows that stand for no token (``Embeddings``).
         engine_args: Further arguments of vLLM's ``AsyncEngineArgs``, such as ``gpu_memory_utilization``.
 
     Raises:
         JudgeError: vLLM is not installed, or cannot run this model.
         RecipeError: ``engine_args`` holds what vLLM does not know or what has a name here.
     """
-
-    can = Capabilities(token_ids=True, prefix=True, logprobs=True, constrained=True, counts=True)
 
     def __init__(
         self,
@@ -52,6 +59,10 @@ class VLLMEngine:
         tensor_parallel: int = 1,
         max_context: int | None = None,
         lora: str | Path | None = None,
+        min_pixels: int | None = None,
+        max_pixels: int | None = None,
+        processor: str | Path | None = None,
+        prompt_embeddings: bool = False,
         engine_args: Mapping[str, Any] | None = None,
     ) -> None:
         cpu = vllm_start.on_cpu()
@@ -59,22 +70,44 @@ class VLLMEngine:
 
         checkpoint = read_checkpoint(model)
         adapter = None if lora is None else _Adapter(Path(lora))
-        self.encoder = Encoder(checkpoint.tokenizer, name=str(model))
+        settings = find_processor(checkpoint.folder, checkpoint.config, processor)
+        self.senses = read_senses(
+            checkpoint.config, checkpoint.tokenizer, settings, min_pixels=min_pixels, max_pixels=max_pixels
+        )
+        self.can = Capabilities(
+            token_ids=True,
+            prefix=True,
+            logprobs=True,
+            constrained=True,
+            counts=True,
+            prompt_embeddings=prompt_embeddings,
+            modalities=frozenset({"text"}) | self.senses.kinds,
+        )
+        self.encoder = Encoder(checkpoint.tokenizer, name=str(model), slots=self.senses.slots)
+        self.width = int(checkpoint.config.get_text_config().hidden_size)
+        """Of a row of the model's input."""
         self.ends = checkpoint.ends
         self.max_context = min(max_context or checkpoint.max_context, checkpoint.max_context)
         further = dict(engine_args or {})
+        view = View(checkpoint, settings)
         self.options = vllm_start.arguments(
-            checkpoint.folder,
+            view.folder,
             cpu=cpu,
             dtype=("float32" if cpu else "bfloat16") if dtype == "auto" else dtype,
             quantization=quantization,
             tensor_parallel=tensor_parallel,
             max_context=self.max_context,
             lora_rank=adapter.rank if adapter else None,
+            prompt_embeddings=prompt_embeddings,
+            sees=bool(self.senses.kinds),
             further=further,
         )
         """What vLLM was started with."""
-        self.identity = _identity(checkpoint, vllm.__version__, self.options["dtype"], quantization, adapter, further)
+        self.identity = {
+            **_identity(checkpoint, vllm.__version__, self.options["dtype"], quantization, adapter, further),
+            **self.senses.identity,
+            **processor_identity(checkpoint.folder, settings),
+        }
         self.can_sleep = not cpu and bool(further.get("enable_sleep_mode"))
         """Whether ``sleep`` frees the GPU: with ``engine_args: {enable_sleep_mode: true}``, never on a CPU."""
         self._max_logprobs = further.get("max_logprobs", 20)
@@ -86,13 +119,15 @@ class VLLMEngine:
             self._llm = self._loop.submit(_start(self.options)).result()
         except BaseException:
             self._loop.stop()
+            view.close()
             raise
         # Also runs when the interpreter ends; orphans.py is for when it is not asked.
-        self._stop = weakref.finalize(self, _shut_down, self._llm, self._loop)
+        self._stop = weakref.finalize(self, _shut_down, self._llm, self._loop, view)
 
     def count_tokens(self, prompt: Prompt) -> int:
-        """How many tokens the model reads of it."""
-        return len(self.encoder.encode(prompt).ids)
+        """How many tokens the model reads of it, those of its media included, which are decoded for it."""
+        shown = self.senses.shown_now(prompt.media)
+        return len(self.encoder.encode(prompt, [one.width for one in shown]).ids)
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply]:
         if sampling.logprobs > self._max_logprobs:
@@ -100,7 +135,9 @@ class VLLMEngine:
                 f"logprobs: {sampling.logprobs} were asked for, vLLM was started for {self._max_logprobs}; "
                 "set engine_args: {max_logprobs: ...}"
             )
-        encoded = self.encoder.encode(prompt)
+        shown = await self.senses.shown(prompt.media)
+        check_width(shown, self.width)
+        encoded = self.encoder.encode(prompt, [one.width for one in shown])
         room = self.max_context - len(encoded.ids)
         if room < 1:
             raise ContextError(f"the prompt has {len(encoded.ids)} tokens, the model reads {self.max_context}")
@@ -116,7 +153,7 @@ class VLLMEngine:
         self._under_way.add(deliver)
         work = None
         try:
-            work = self._loop.submit(self._write(prompt, encoded, sampling, room, num_drawn, deliver))
+            work = self._loop.submit(self._write(prompt, encoded, shown, sampling, room, num_drawn, deliver))
             for _ in range(num_drawn):
                 item = await ended.get()
                 if isinstance(item, EngineError):
@@ -158,33 +195,64 @@ class VLLMEngine:
         await asyncio.wrap_future(self._loop.submit(work))
 
     async def _write(
-        self, prompt: Prompt, encoded: Encoded, sampling: Sampling, room: int, num_drawn: int, deliver: Deliver
+        self,
+        prompt: Prompt,
+        encoded: Encoded,
+        shown: Sequence[Shown],
+        sampling: Sampling,
+        room: int,
+        num_drawn: int,
+        deliver: Deliver,
     ) -> None:
         """All replies. Each is a request of its own: vLLM reads their prompt once, and each comes as it ends."""
         try:
+            read = await self._input(prompt, encoded, shown)
             async with asyncio.TaskGroup() as replies:
                 for index in range(num_drawn):
-                    replies.create_task(self._reply(prompt, encoded, sampling, room, index, deliver))
+                    replies.create_task(self._reply(prompt, encoded, read, sampling, room, index, deliver))
         except* EngineError as errors:
             deliver(_first(errors))
 
+    async def _input(self, prompt: Prompt, encoded: Encoded, shown: Sequence[Shown]) -> Any:
+        """The prompt in vLLM's own terms, its media processed once for all replies."""
+        from vllm.inputs import embeds_input, tokens_input
+
+        if not shown:
+            return tokens_input(list(encoded.ids))
+        if all(one.rows_TD is not None for one in shown):
+            return embeds_input(**_with_rows(encoded, shown, self.width, self.options["dtype"]))
+        if any(one.rows_TD is not None for one in shown):
+            raise RefusedError("vLLM takes no embeddings beside images, videos or sounds")
+        asked = {
+            "prompt_token_ids": list(self.encoder.encode(prompt).ids),  # vLLM makes the room for media itself
+            "multi_modal_data": _by_kind(shown, _for_vllm),
+            "multi_modal_uuids": _by_kind(shown, lambda one: f"{one.kind} {one.digest}"),
+            "mm_processor_kwargs": _as_they_are(shown),
+        }
+        try:
+            found = await self._llm.renderer.process_for_engine_async(asked, time())
+        except Exception as error:  # of the processors that vLLM runs here, on bytes that somebody gave
+            raise EngineError(f"vLLM cannot process the media: {type(error).__name__}: {error}") from error
+        if found["prompt_token_ids"] != list(encoded.ids):
+            raise EngineError("vLLM shows the media in another number of tokens than the model's own processor")
+        return found if self.senses.sight is None else _paced(found, shown, self.senses.sight.frames)
+
     async def _reply(
-        self, prompt: Prompt, encoded: Encoded, sampling: Sampling, room: int, index: int, deliver: Deliver
+        self, prompt: Prompt, encoded: Encoded, read: Any, sampling: Sampling, room: int, index: int, deliver: Deliver
     ) -> None:
-        written = await self._written(encoded.ids, self._params(sampling, min(sampling.max_tokens, room), index))
+        written = await self._written(read, self._params(sampling, min(sampling.max_tokens, room), index))
         places = written.logprobs
         if sampling.pattern is not None and sampling.logprobs:
-            places = await self._free(encoded.ids, written.token_ids, sampling.logprobs)
+            places = await self._free(read, written.token_ids, sampling.logprobs)
         deliver(self._read(prompt, encoded, sampling, written, places, index))
 
-    async def _written(self, ids: Sequence[int], params: Any) -> Any:
-        """What vLLM writes after ``ids``."""
-        from vllm.inputs import tokens_input
+    async def _written(self, read: Any, params: Any) -> Any:
+        """What vLLM writes after an input."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
         try:
             async for output in self._llm.generate(
-                tokens_input(list(ids)), params, str(next(self._numbers)), lora_request=self._adapter
+                {**read}, params, str(next(self._numbers)), lora_request=self._adapter
             ):
                 last = output
         except EngineDeadError as error:
@@ -196,8 +264,8 @@ class VLLMEngine:
             raise EngineError(f"vLLM ended the reply early: {written.finish_reason}")
         return written
 
-    async def _free(self, ids: Sequence[int], tokens: Sequence[int], num: int) -> list[Any]:
-        """Log-probabilities of ``tokens`` after ``ids`` for a judge that may write anything.
+    async def _free(self, read: Any, tokens: Sequence[int], num: int) -> list[Any]:
+        """Log-probabilities of ``tokens`` after an input for a judge that may write anything.
 
         vLLM reports those of what a pattern lets through. So each place is asked for by itself, with the token that
         stands there as the only one allowed, which vLLM applies after it has taken down the log-probabilities; the
@@ -217,7 +285,8 @@ class VLLMEngine:
 
         async with asyncio.TaskGroup() as places:
             asked = [
-                places.create_task(self._written([*ids, *tokens[:at]], one(token))) for at, token in enumerate(tokens)
+                places.create_task(self._written(_longer(read, tokens[:at]), one(token)))
+                for at, token in enumerate(tokens)
             ]
         return [task.result().logprobs[0] for task in asked]
 
@@ -290,13 +359,77 @@ class _Adapter:
         return LoRARequest(lora_name="judge", lora_int_id=1, lora_path=str(self.folder.absolute()))
 
 
+def _by_kind(shown: Sequence[Shown], what: Callable[[Shown], Any]) -> dict[str, list[Any]]:
+    """Lists by kind, each in the order shown, which is how vLLM goes through the places in a prompt."""
+    found: dict[str, list[Any]] = {}
+    for one in shown:
+        found.setdefault(one.kind, []).append(what(one))
+    return found
+
+
+def _for_vllm(one: Shown) -> Any:
+    if one.kind == "image":
+        return one.image
+    return (one.samples_N, 16_000) if one.frames_THWC is None else one.frames_THWC.copy()
+
+
+def _as_they_are(shown: Sequence[Shown]) -> dict[str, Any]:
+    """Tell vLLM's processors to resize and to pick nothing: that was done."""
+    named: dict[str, Any] = {}
+    if any(one.kind in ("image", "video") for one in shown):
+        named["do_resize"] = False
+    if any(one.kind == "video" for one in shown):
+        named |= {"do_sample_frames": False, "cap_pixels_per_frame": False}
+    return named
+
+
+def _paced(found: Any, shown: Sequence[Shown], frames: int) -> Any:
+    """vLLM's input with each film's own seconds from one patch to the next, in place of a pace that it assumes."""
+    import torch
+
+    films = [one.film for one in shown if one.film is not None]
+    for item, film in zip(found["mm_kwargs"].get("video", []), films, strict=True):
+        if item is not None:  # else it was sent before, under the same name
+            item["second_per_grid_ts"].data = torch.tensor(frames / film.fps)
+    return found
+
+
+def _with_rows(encoded: Encoded, shown: Sequence[Shown], width: int, dtype: str) -> dict[str, Any]:
+    """Ids, rows ``(L, D)`` and which of the two counts at each place."""
+    import torch
+
+    ids = torch.tensor(encoded.ids)
+    rows_LD = torch.zeros(len(ids), width, dtype=getattr(torch, dtype))
+    is_token = torch.ones(len(ids), dtype=torch.bool)
+    for at, one in zip(encoded.places, shown, strict=True):
+        rows_LD[at : at + one.width] = torch.from_numpy(one.rows_TD).to(rows_LD)
+        is_token[at : at + one.width] = False
+    return {
+        "prompt_embeds": rows_LD,
+        "prompt_token_ids": ids.clamp(min=0).tolist(),
+        "is_token_ids": is_token.tolist(),
+    }
+
+
+def _longer(read: Any, tokens: Sequence[int]) -> dict[str, Any]:
+    """An input with further tokens after it."""
+    longer = {**read, "prompt_token_ids": [*read["prompt_token_ids"], *tokens]}
+    if "prompt_embeds" in read:
+        rows_LD = read["prompt_embeds"]
+        longer["prompt_embeds"] = rows_LD.new_zeros(len(longer["prompt_token_ids"]), rows_LD.shape[1])
+        longer["prompt_embeds"][: len(rows_LD)] = rows_LD
+        longer["is_token_ids"] = [*read["is_token_ids"], *[True] * len(tokens)]
+    return longer
+
+
 async def _start(options: Mapping[str, Any]) -> Any:
     return vllm_start.start(options)
 
 
-def _shut_down(llm: Any, loop: LoopThread) -> None:
+def _shut_down(llm: Any, loop: LoopThread, view: View) -> None:
     llm.shutdown(timeout=2)
     loop.stop()
+    view.close()
 
 
 def _identity(

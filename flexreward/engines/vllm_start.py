@@ -15,6 +15,7 @@ OURS = {"model": "model", "tokenizer": "model", "max_model_len": "max_context", 
     "quantization": "quantization",
     "tensor_parallel_size": "tensor_parallel",
     "enable_lora": "lora",
+    "enable_prompt_embeds": "prompt_embeddings",
     "trust_remote_code": "a checkpoint in a format that vLLM knows: no code that one brings is run",
 }
 """vLLM's arguments that have a name of their own here."""
@@ -48,6 +49,8 @@ def arguments(
     tensor_parallel: int,
     max_context: int,
     lora_rank: int | None,
+    prompt_embeddings: bool = False,
+    sees: bool = False,
     further: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Everything that ``AsyncEngineArgs`` is told. ``further`` is the user's own and goes before what we would choose.
@@ -83,6 +86,11 @@ def arguments(
             raise RecipeError(
                 "engine vllm: engine_args: enable_chunked_prefill kills the CPU build on a seeded request; leave it out"
             )
+    if sees:
+        # Room for the largest image that a checkpoint allows is hardly ever needed; a run of it takes minutes on a CPU.
+        chosen["skip_mm_profiling"] = cpu
+    if prompt_embeddings:
+        chosen["enable_prompt_embeds"] = True
     if lora_rank is not None:
         chosen |= {"enable_lora": True, "max_lora_rank": _rank(lora_rank), "max_loras": 1}
     fixed = {

@@ -114,18 +114,23 @@ class Worker:
 
     def _begin(self, jobs: list[Job]) -> None:
         """Read the jobs' prompts, draw every reply's first token, and give slots to those that go on."""
-        prefill = self._runner.read([job.prompt for job in jobs])
+        prefill = self._runner.read([job.prompt for job in jobs], [job.shown for job in jobs])
         rows = [Row(job=job, reply=reply, progress=self._progress(job)) for job in jobs for reply in job.pending]
         places = [b for b, job in enumerate(jobs) for _ in job.pending]
         self._draw(prefill.logits_BV if len(rows) == len(jobs) else prefill.logits_BV[places], rows)
         for b, job in enumerate(jobs):
+            job.offset = prefill.offsets[b]
             going_on = [row for row in rows if row.job is job and not self._ended(row)]
             if going_on:
                 self._runner.admit(prefill, b, len(going_on))
                 self._rows += going_on
 
     def _step(self) -> None:
-        logits_BV = self._runner.step([row.tokens[-1] for row in self._rows], [row.position for row in self._rows])
+        logits_BV = self._runner.step(
+            [row.tokens[-1] for row in self._rows],
+            [row.position for row in self._rows],
+            [row.job.offset for row in self._rows],
+        )
         self._draw(logits_BV, self._rows)
         for slot in reversed(range(len(self._rows))):
             if self._ended(self._rows[slot]):

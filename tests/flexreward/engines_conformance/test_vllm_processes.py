@@ -59,7 +59,7 @@ def test_processes_without_an_owner_are_left_alone():
 def test_the_environment_is_as_before_once_vllm_has_started(monkeypatch):
     monkeypatch.setenv("VLLM_PLUGINS", "another")
     with orphans.owned():
-        assert os.environ["VLLM_PLUGINS"] == "another,flexreward"
+        assert os.environ["VLLM_PLUGINS"] == "another,flexreward,flexreward-models"
         assert os.environ[orphans.OWNER].startswith(f"{os.getpid()} ")
     assert os.environ["VLLM_PLUGINS"] == "another"
     assert orphans.OWNER not in os.environ

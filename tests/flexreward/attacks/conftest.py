@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from transformers import AutoTokenizer
 
 from flexreward.config import BUNDLED
 from flexreward.engines.encoding import Encoder
+from flexreward.engines.families import OMNI, VL
 from tests.flexreward.attacks.catalogue import FAMILIES
 
 WORDS = (
@@ -105,3 +107,15 @@ def encoder(request: pytest.FixtureRequest) -> Encoder:
     if request.param == "tiny":
         return Encoder(AutoTokenizer.from_pretrained(BUNDLED / "tiny-judge"))
     return Encoder(llama(request.param) if request.param.startswith("llama") else qwen(request.param))
+
+
+@pytest.fixture(scope="session", params=PLACEHOLDERS)
+def seeing(request: pytest.FixtureRequest) -> Encoder:
+    """Of each family that is shown media, with the tokens around them."""
+    tokenizer = qwen(request.param)
+    pads = {"qwen2.5-vl": ("<|image_pad|>", "<|video_pad|>"), "qwen2.5-omni": ("<|IMAGE|>", "<|VIDEO|>", "<|AUDIO|>")}
+    names = ("image_token_id", "video_token_id", "audio_token_id")
+    ids = map(tokenizer.convert_tokens_to_ids, pads[request.param])
+    config = SimpleNamespace(**dict(zip(names, ids, strict=False)))
+    family = VL if request.param == "qwen2.5-vl" else OMNI
+    return Encoder(tokenizer, name=request.param, slots=family.slots(config, tokenizer, name=request.param))

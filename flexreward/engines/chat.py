@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from math import inf, isfinite
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field, ValidationError
@@ -12,11 +11,11 @@ from pydantic import BaseModel, Field, ValidationError
 from flexreward.engines.base import Placed, Prompt, Sampling
 from flexreward.engines.escape import Escape
 from flexreward.engines.remote import Remote
+from flexreward.engines.sending import sendable
 from flexreward.errors import EngineError, RefusedError
+from flexreward.media.decoder import Decoder, shared_decoder
 from flexreward.types import Media, Reply, TokenLogprob
 
-MAX_MEDIA_BYTES = 20 << 20
-"""Of one file, before it grows by a third as base64."""
 LOWEST = -9999.0
 """What servers write for a token that was ruled out: JSON has no minus infinity."""
 
@@ -61,7 +60,9 @@ class _Completion(BaseModel):
     usage: _Usage | None = None
 
 
-def body_of(prompt: Prompt, sampling: Sampling, remote: Remote, *, model: str) -> dict[str, Any]:
+def body_of(
+    prompt: Prompt, sampling: Sampling, remote: Remote, *, model: str, decoder: Decoder | None = None
+) -> dict[str, Any]:
     """The request. All of the prompt is escaped; a started turn as far as it could end itself.
 
     Raises:
@@ -78,7 +79,7 @@ def body_of(prompt: Prompt, sampling: Sampling, remote: Remote, *, model: str) -
         raise RefusedError(f"the prompt is no valid Unicode: {error}") from error
     vllm = remote.dialect == "vllm"
     escape = remote.escape
-    messages: list[dict[str, Any]] = [{"role": "user", "content": _user(prompt, escape)}]
+    messages: list[dict[str, Any]] = [{"role": "user", "content": _user(prompt, escape, decoder or shared_decoder())}]
     if prompt.system:
         messages.insert(0, {"role": "system", "content": escape.apply(prompt.system)})
     body: dict[str, Any] = {
@@ -153,7 +154,7 @@ def replies_of(content: bytes, prompt: Prompt, sampling: Sampling) -> tuple[list
     return replies, failure
 
 
-def _user(prompt: Prompt, escape: Escape) -> str | list[dict[str, Any]]:
+def _user(prompt: Prompt, escape: Escape, decoder: Decoder) -> str | list[dict[str, Any]]:
     """The user's turn: text alone, or content parts with each medium where it stands."""
     pieces = escape.split(prompt.user, [placed.at for placed in prompt.media])
     if not prompt.media:
@@ -161,55 +162,21 @@ def _user(prompt: Prompt, escape: Escape) -> str | list[dict[str, Any]]:
     parts: list[dict[str, Any]] = []
     for i, piece in enumerate(pieces):
         if i:
-            parts.append(_part(prompt.media[i - 1]))
+            parts.append(_part(prompt.media[i - 1], decoder))
         if piece:
             parts.append({"type": "text", "text": piece})
     return parts
 
 
-def _part(placed: Placed) -> dict[str, Any]:
-    media = placed.media
-    if not isinstance(media, Media):
+def _part(placed: Placed, decoder: Decoder) -> dict[str, Any]:
+    if not isinstance(placed.media, Media):
         raise RefusedError("embeddings cannot be sent to a server; take the transformers or the vllm engine")
-    try:
-        data = media.data if media.data is not None else _read(media.path)
-    except OSError as error:
-        raise RefusedError(f"{media.path}: cannot be read: {error.strerror}") from error
-    where = media.path or f"the {media.kind}"
-    if len(data) > MAX_MEDIA_BYTES:
-        raise RefusedError(f"{where}: has {len(data)} bytes or more, {MAX_MEDIA_BYTES} can be sent")
-    kind = _type_of(data)
-    if not kind.startswith(media.kind):
-        raise RefusedError(f"{where}: is no {media.kind} of a kind that can be sent")
-    encoded = base64.b64encode(data).decode()
-    if media.kind == "audio":
-        return {"type": "input_audio", "input_audio": {"data": encoded, "format": kind.partition("/")[2]}}
-    name = f"{media.kind}_url"
-    return {"type": name, name: {"url": f"data:{kind};base64,{encoded}"}}
-
-
-def _read(path: Path | None) -> bytes:
-    assert path is not None, "a medium is a path or bytes"
-    with path.open("rb") as file:
-        return file.read(MAX_MEDIA_BYTES + 1)
-
-
-def _type_of(data: bytes) -> str:
-    """By the first bytes, never by the name; empty for what is not sent."""
-    if data[:4] == b"RIFF":
-        return {b"WEBP": "image/webp", b"WAVE": "audio/wav"}.get(data[8:12], "")
-    if data[4:8] == b"ftyp":
-        return "video/mp4"
-    known = {
-        b"\x89PNG\r\n\x1a\n": "image/png",
-        b"\xff\xd8\xff": "image/jpeg",
-        b"GIF8": "image/gif",
-        b"fLaC": "audio/flac",
-        b"ID3": "audio/mp3",
-        b"\xff\xfb": "audio/mp3",
-        b"\x1aE\xdf\xa3": "video/webm",
-    }
-    return next((kind for magic, kind in known.items() if data.startswith(magic)), "")
+    sent = sendable(placed.media, decoder)
+    encoded = base64.b64encode(sent.data).decode()
+    if placed.kind == "audio":
+        return {"type": "input_audio", "input_audio": {"data": encoded, "format": sent.type.partition("/")[2]}}
+    name = f"{placed.kind}_url"
+    return {"type": name, name: {"url": f"data:{sent.type};base64,{encoded}"}}
 
 
 def _written(choice: _Choice, prefix: str) -> str:

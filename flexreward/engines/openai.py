@@ -16,6 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from flexreward.engines import sending
 from flexreward.engines.base import Prompt, Sampling
 from flexreward.engines.chat import body_of, replies_of
 from flexreward.engines.endpoint import Session
@@ -143,6 +144,8 @@ def _identity(remote: Remote, met: _Met) -> dict[str, str]:
         "escapes": remote.escape.name,
         "dialect": remote.dialect,
     }
+    if remote.can.modalities != {"text"}:
+        identity["media"] = sending.NAME
     if remote.split_votes:
         identity["split_votes"] = "yes"
     if not remote.seeds:

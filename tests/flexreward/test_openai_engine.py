@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import gc
+import io
 import json
 import logging
 import select
@@ -21,7 +23,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import inf
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 
 from flexreward.cli import run
 from flexreward.config import JudgeRecipe, load_recipe, open_engine, open_judge, resolve_judge
@@ -33,6 +37,7 @@ from flexreward.errors import ContextError, DeadlineError, EngineError, JudgeErr
 from flexreward.ledger import Ledger
 from flexreward.ledger.store import Store
 from flexreward.types import JudgeRequest, Media, Reason, TokenLogprob, Unscored, Verdict
+from tests.seeing import flicker, hiss
 
 PROMPT = Prompt(system="You judge.", user="Which is better?")
 DRAWN = Sampling(temperature=0.7, n=3, seed=2**52 + 5)
@@ -375,14 +380,47 @@ async def test_images_stand_where_the_prompt_places_them_in_text_that_is_escaped
     assert parts[1] != parts[3]
 
 
-async def test_sound_and_video_are_sent_where_the_recipe_says_so(server):
-    wav, mp4 = b"RIFF\0\0\0\0WAVEfmt ", b"\0\0\0\x18ftypmp42"
-    media = (Placed(0, Media(kind="audio", data=wav)), Placed(1, Media(kind="video", data=mp4)))
-    engine = engine_of(server, modalities=["audio", "video"], dialect="vllm")
-    await replies_of(engine, Prompt(system="", user="x", media=media), Sampling())
-    sound, _, video = server.bodies[0]["messages"][0]["content"]
-    assert sound["input_audio"]["format"] == "wav"
-    assert video["video_url"]["url"].startswith("data:video/mp4;base64,")
+async def test_an_image_is_sent_as_it_was_decoded_whatever_its_file_was(server):
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (8, 6, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    turned = Image.Exif()
+    turned[0x0112] = 6  # a quarter turn
+    Image.fromarray(pixels).save(out, "TIFF", exif=turned)
+    prompt = Prompt(system="", user="x", media=(Placed(0, Media(kind="image", data=out.getvalue())),))
+    await replies_of(engine_of(server, modalities=["image"]), prompt, Sampling())
+    kind, _, body = server.bodies[0]["messages"][0]["content"][0]["image_url"]["url"].partition(",")
+    assert kind == "data:image/png;base64"
+    sent = np.asarray(Image.open(io.BytesIO(base64.b64decode(body))))
+    assert np.array_equal(sent, np.rot90(pixels, -1))
+
+
+async def test_a_sound_is_sent_as_mono_at_16_khz(server):
+    prompt = Prompt(system="", user="x", media=(Placed(0, hiss(0.5)),))
+    await replies_of(engine_of(server, modalities=["audio"]), prompt, Sampling())
+    sound = server.bodies[0]["messages"][0]["content"][0]["input_audio"]
+    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(sound["data"])))
+    assert (sound["format"], rate, samples.shape) == ("wav", 16_000, (8_000,))
+
+
+async def test_a_film_is_sent_as_its_file_and_frames_are_not(server, tmp_path):
+    av = pytest.importorskip("av")
+    with av.open(str(tmp_path / "film.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=4)
+        stream.width, stream.height = 64, 48
+        for _ in range(4):
+            frame = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    sees = {"modalities": ["video"], "dialect": "vllm"}
+    engine = engine_of(server, **sees)
+    film = Prompt(system="", user="x", media=(Placed(0, Media(kind="video", path=tmp_path / "film.mp4")),))
+    await replies_of(engine, film, Sampling())
+    assert server.bodies[0]["messages"][0]["content"][0]["video_url"]["url"].startswith("data:video/mp4;base64,")
+    engine, frames = engine_of(server, **sees), Prompt(system="", user="x", media=(Placed(0, flicker(4)),))
+    with pytest.raises(RefusedError, match="cannot be sent to a server; give an MP4 or WebM"):
+        await replies_of(engine, frames, Sampling())
     assert engine_of(server, modalities=["video"]).can.modalities == {"text"}
 
 
@@ -393,10 +431,10 @@ async def test_media_that_the_judge_does_not_see_are_refused_before_anything_is_
     sees = {"modalities": ["image"]}
     for options, media, message in (
         ({}, Media(kind="image", data=png(1)), "the engine reads text, and the prompt shows image"),
-        (sees, Media(kind="image", data=b"<svg/>"), "is no image of a kind that can be sent"),
-        (sees, Media(kind="image", data=b"\0\0\0\x18ftypmp42"), "is no image of a kind that can be sent"),
+        (sees, Media(kind="image", data=b"<svg/>"), "the image: is"),
+        (sees, Media(kind="image", data=png(1)[:45]), "the image: is a broken or truncated PNG"),
         (sees, Media(kind="image", path=tmp_path / "gone.png"), "gone.png: cannot be read: No such file"),
-        (sees, Media(kind="image", data=png(1) + bytes(20 << 20)), "bytes or more, 20971520 can be sent"),
+        (sees, Media(kind="image", data=png(1) + bytes(32 << 20)), "the limit image_bytes is"),
     ):
         with pytest.raises(RefusedError) as error:
             await replies_of(engine_of(server, **options), shown(media))
@@ -657,9 +695,10 @@ def test_the_identity_holds_url_model_probe_and_escape_and_says_that_it_is_unver
         {"split_votes": True},
         {"seeds": False},
         {"extra_body": {"top_k": 1}},
+        {"modalities": ["image"]},
     ]
     assert all(engine_of(server, **options).identity != identity for options in others)
-    same = [{"timeout_s": 5.0}, {"retries": 1}, {"max_connections": 2}, {"modalities": ["image"]}]
+    same = [{"timeout_s": 5.0}, {"retries": 1}, {"max_connections": 2}]
     assert all(engine_of(server, **options).identity == identity for options in same)
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from flexreward.cli import run
 from flexreward.config import TINY, load_recipe, open_judge, parse_recipe
 from flexreward.engines.base import Answer, Capabilities, Prompt, Sampling
 from flexreward.engines.forced import ForcedEngine
@@ -339,3 +340,18 @@ async def test_the_bundled_judges_expected_scores_differ_where_its_answers_are_f
         assert order.votes[0].reply.thought_cut
         assert any(score != int(score) for score in order.outcome.scores)
     await judge.engine.close()
+
+
+def test_the_flag_limits_the_thought_and_the_line_says_what_was_cut(tmp_path, capsys):
+    row = {"id": "q", "prompt": "Sort from small to large: 7, 3, 9.", "completions": ["3, 7, 9", "9, 7, 3"]}
+    (tmp_path / "s.jsonl").write_text(json.dumps(row) + "\n")
+    out = tmp_path / "o.jsonl"
+    assert run(["judge", str(tmp_path / "s.jsonl"), "--out", str(out), "--think", "5", "--no-store"]) == 0
+    header, line = map(json.loads, out.read_text().splitlines())
+    assert (header["judge"]["answer"], header["judge"]["sampling"]["max_tokens"]) == ("forced", 5)
+    assert line["status"] == "scored"
+    assert all(vote["thought_cut"] for order in line["orders"] for vote in order["votes"])
+    assert (
+        run(["judge", str(tmp_path / "s.jsonl"), "--out", str(out), "--judge", "scripted:longer", "--think", "5"]) == 2
+    )
+    assert "think: the engine scripted cannot be held to the form of an answer" in capsys.readouterr().err

@@ -84,6 +84,9 @@ class JudgeRecipe(BaseModel):
     """Most tokens of a thought, ``waits`` included. A thought that is longer is ended, and the answer after it is held
     to the form that the template reads, so that every reply has one; it takes what it needs beside the thought.
     ``max_tokens`` is not looked at then."""
+    context: Literal["refuse", "cut"] = "refuse"
+    """What becomes of a prompt that leaves no room for the reply: unscored, or cut at its head by as few characters as
+    needed. Kept free are the tokens of the longest reply, at most half of the context. Outcomes say what was cut."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     batch_size: Annotated[int, Field(ge=1)] = 32
@@ -277,6 +280,7 @@ def open_judge(
         both_orders=recipe.both_orders,
         order_seed=order_seed,
         prefill=recipe.prefill,
+        context=recipe.context,
         ledger=ledger,
         deadline_s=recipe.deadline_s,
         calibrator=calibrator,

@@ -56,6 +56,7 @@ def judge_fingerprint(
     prefill: bool,
     order_seed: int | None = None,
     stop: float | None = None,
+    context: dict[str, str | int] | None = None,
 ) -> str:
     """Everything that a verdict depends on besides the request.
 
@@ -70,5 +71,5 @@ def judge_fingerprint(
         "both_orders": both_orders,
         "prefill": prefill,
     }
-    more = {"order_seed": order_seed, "stop": stop}
+    more = {"order_seed": order_seed, "stop": stop, "context": context}
     return digest(parts | {name: value for name, value in more.items() if value is not None})

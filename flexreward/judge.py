@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from time import perf_counter
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 
-from flexreward.engines.base import Engine, Prompt, Sampling
+from flexreward.context import ContextPolicy, cut_head, fewest, most_cut, room_for_reply
+from flexreward.engines.base import CountingEngine, Engine, Prompt, Sampling
 from flexreward.errors import EngineError, RecipeError
 from flexreward.expected import TOP, check_expected, with_expected
 from flexreward.fingerprint import judge_fingerprint
@@ -41,6 +42,8 @@ class Judge:
         both_orders: Show several completions forward and reversed, and average; ``False`` shows them as they come.
         order_seed: Show them in one order that is drawn from this and the request's id.
         prefill: Start the assistant's turn the way the template says.
+        context: What becomes of a prompt that leaves no room for the reply: ``refuse`` it, or ``cut`` its head (see
+            ``flexreward.context``). What cutting cannot help is asked as it is.
         ledger: Where replies are found again; without one only what is in flight is shared.
         deadline_s: Longest time for one request, all its orders and votes; what is not there by then is unscored.
         namespace: Replies are found again only under the one they were bought under.
@@ -62,6 +65,7 @@ class Judge:
         both_orders: bool = True,
         order_seed: int | None = None,
         prefill: bool = False,
+        context: ContextPolicy = "refuse",
         ledger: Ledger | None = None,
         deadline_s: float | None = None,
         namespace: str = "",
@@ -82,6 +86,10 @@ class Judge:
             sampling = replace(sampling, logprobs=sampling.logprobs or TOP)
         if stop is not None:
             check_stop(stop, aggregate=aggregate, num_completions=template.num_completions)
+        if context not in get_args(ContextPolicy):
+            raise RecipeError(f"context: {context!r} is unknown, expected one of {', '.join(get_args(ContextPolicy))}")
+        if context == "cut" and not engine.can.counts:
+            raise RecipeError(f"context: the engine {name} cannot count the tokens of a prompt; leave it at refuse")
         if engine.can.forced:
             template.answer(template.num_completions or 2, prefill=prefill)
         self.engine = engine
@@ -92,6 +100,7 @@ class Judge:
         self.both_orders = both_orders and order_seed is None
         self.order_seed = order_seed
         self.prefill = prefill
+        self.context = context
         self.deadline_s = deadline_s
         self.calibrator = calibrator
         self._buyer = Buyer(engine, self.sampling, ledger or Ledger(None), namespace=namespace)
@@ -103,7 +112,15 @@ class Judge:
             order_seed=order_seed,
             prefill=prefill,
             stop=None if stop is None else float(stop),
+            context=self.policy or None,
         )
+
+    @property
+    def policy(self) -> dict[str, str | int]:
+        """What becomes of a long prompt, and how long is too long; empty where it is refused."""
+        if self.context == "refuse":
+            return {}
+        return {"context": self.context, "max_context": cast(CountingEngine, self.engine).max_context}
 
     async def judge(self, request: JudgeRequest) -> Judgment:
         """What became of one request, scores in its order.
@@ -114,6 +131,9 @@ class Judge:
         start = perf_counter()
         until = None if self.deadline_s is None else asyncio.get_running_loop().time() + self.deadline_s
         shown = self._orders(request)
+        cut = 0
+        if self.context == "cut":
+            request, cut = await asyncio.to_thread(self._fitted, request, shown)
         if len(shown) == 1:
             seen = [await self._in_order(request, shown[0], until)]
         else:
@@ -126,6 +146,7 @@ class Judge:
             orders=outcomes,
             judge=self.fingerprint,
             calibrator=self.calibrator,
+            prompt_cut=cut,
             cached=all(one.kept for one in seen),
             seconds=perf_counter() - start,
         )
@@ -149,6 +170,27 @@ class Judge:
         if self.order_seed is None:
             return orders(count, both=self.both_orders)
         return (drawn(count, id=request.id, seed=self.order_seed),)
+
+    def _fitted(self, request: JudgeRequest, shown: Sequence[tuple[int, ...]]) -> tuple[JudgeRequest, int]:
+        """The request with its prompt cut to fit in every order, and by how many characters."""
+        engine = cast(CountingEngine, self.engine)
+
+        def without(count: int) -> JudgeRequest:
+            return replace(request, prompt=cut_head(request.prompt, count)) if count else request
+
+        def fits(count: int) -> bool:
+            prompts = [self._prompt(without(count), order) for order in shown]
+            rooms = [room_for_reply(self.sampling, prompt.answer, engine.max_context) for prompt in prompts]
+            return all(
+                engine.count_tokens(prompt) + room <= engine.max_context
+                for prompt, room in zip(prompts, rooms, strict=True)
+            )
+
+        try:
+            cut = fewest(fits, most_cut(request.prompt)) or 0
+        except EngineError:  # it cannot be shown at all, and the engine will say why
+            cut = 0
+        return without(cut), cut
 
     async def _in_order(self, request: JudgeRequest, order: tuple[int, ...], until: float | None) -> _Seen:
         """Show the completions in one order, read every reply, count the votes."""

@@ -233,6 +233,8 @@ class Judgment:
     """Fingerprint of the judge: weights, template, sampling, votes, engine."""
     calibrator: Calibrator | None = None
     """The judge's, if it has one: rewards are probabilities then, while scores stay as they are."""
+    prompt_cut: int = 0
+    """Characters cut from the head of the prompt, so that it and a reply fit into the judge."""
     cached: bool = False
     """Whether every reply came from the store. No part of the outcome's bytes."""
     seconds: float = 0.0

@@ -40,6 +40,8 @@ def check(
     more = [f"{resolved.waits} wait(s)"] if resolved.waits else []
     if resolved.think:
         more.append(f"at most {resolved.think} tokens of thought, then a forced answer")
+    if resolved.context == "cut":
+        more.append("prompts that are too long cut at their head")
     if resolved.stop_error is not None:
         more.append(f"stop {name_of_stop(resolved.stop_error)}")
     if resolved.calibrator:

@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 FIELDS = (
     *("id", "request", "template", "status", "reason", "detail", "scores", "rewards", "preferred", "tie"),
-    *("orders", "judge", "tokens"),
+    *("orders", "judge", "tokens", "prompt_cut"),
 )
-"""What a line holds before the columns that are carried through; ``rewards`` only where the judge is calibrated."""
+"""What a line holds before the columns that are carried through; ``rewards`` only where the judge is calibrated,
+``prompt_cut`` only where something was cut."""
 
 
 class Item(NamedTuple):
@@ -47,6 +48,7 @@ def header_of(judge: Judge) -> dict[str, Any]:
             "both_orders": judge.both_orders,
             **({} if judge.order_seed is None else {"order_seed": judge.order_seed}),
             "prefill": judge.prefill,
+            **judge.policy,
             **({} if judge.calibrator is None else {"calibrator": judge.calibrator.digest}),
         },
         "template": {"id": template.id, "digest": template.digest, "scale": [template.scale.low, template.scale.high]},
@@ -88,6 +90,7 @@ def outcome_row(judgment: Judgment, item: Item) -> dict[str, Any]:
         "orders": [_order_row(order) for order in judgment.orders],
         "judge": judgment.judge,
         "tokens": {"prompt": judgment.prompt_tokens, "completion": judgment.completion_tokens},
+        **({"prompt_cut": judgment.prompt_cut} if judgment.prompt_cut else {}),
         **item.extra,
     }
 

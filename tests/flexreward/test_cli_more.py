@@ -114,6 +114,10 @@ def test_check_says_what_a_recipe_would_start_and_imports_none_of_it(tmp_path, c
     recipe.write_text("model: org/judge\nvotes: 5\ntemperature: 1\naggregate: majority\nstop: {error: 0.1}\n")
     assert call("check", recipe) == 0
     assert capsys.readouterr().out.endswith("5 vote(s), temperature 1, stop error 0.1: ok\n")
+    recipe.write_text("model: org/judge\nthink: 64\nwaits: 2\ncontext: cut\n")
+    assert call("check", recipe) == 0
+    more = "2 wait(s), at most 64 tokens of thought, then a forced answer, prompts that are too long cut at their head"
+    assert capsys.readouterr().out.endswith(f"greedy, {more}: ok\n")
     for text, message in (
         ("model: org/judge\nengine: vlllm\n", "engine: no engine 'vlllm', expected one of"),
         ("model: org/judge\ntemplate: pairr\n", "pairr"),

@@ -46,7 +46,7 @@ def test_a_line_holds_everything_about_a_request_and_the_columns_carried_through
     assert [row["id"] for row in rows] == ["q0", "q1", "q2"]
     assert [row["preferred"] for row in rows] == [1, 1, None]
     assert [row["tie"] for row in rows] == [False, False, True]
-    assert tuple(rows[0]) == (*(field for field in FIELDS if field != "rewards"), "topic")
+    assert tuple(rows[0]) == (*(field for field in FIELDS if field not in ("rewards", "prompt_cut")), "topic")
     assert [order["order"] for order in rows[0]["orders"]] == [[0, 1], [1, 0]]
     vote = rows[0]["orders"][1]["votes"][0]
     assert vote["reply"].startswith("<think>")

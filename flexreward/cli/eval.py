@@ -167,6 +167,8 @@ def _judge(
     calibrate: bool,
 ) -> None:
     """Ask a judge about every row that the run does not hold yet."""
+    from dataclasses import replace
+
     from flexreward.cli import job as jobs
     from flexreward.errors import OutputError, RecipeError
     from flexreward.evals import run as runs
@@ -184,6 +186,8 @@ def _judge(
     recipe = jobs.recipe_of(job, **changes)
     if recipe.stop_error is not None:
         raise RecipeError("stop: an evaluation tells what each vote is worth, and reads them all; leave it out")
+    if protocol is Protocol.PUBLISHED:
+        selection = replace(selection, image_size=drawn.image_size)
     template = load_template(job.template or selection.benchmark.template)
     order_seed = recipe.seed if asked is Shown.RANDOM else None
     if job.estimate:
@@ -201,6 +205,7 @@ def _judge(
             **{"name": protocol.value, "orders": asked.value, "votes": sampling.n, "waits": recipe.waits},
             **({} if recipe.think is None else {"think": recipe.think}),
             **{"temperature": sampling.temperature, "top_p": sampling.top_p, "seed": recipe.seed},
+            **({} if selection.image_size is None else {"image_size": list(selection.image_size)}),
         }
         before = runs.begin(run, {**fields, "expected_rows": num_rows, "protocol": told}, overwrite=job.overwrite)
     try:

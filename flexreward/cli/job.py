@@ -85,7 +85,27 @@ def open_for(job: JudgeOptions, recipe: JudgeRecipe, template: str, *, order_see
         None if job.no_store else Store(job.store, notify=lambda line: print(f"flexreward: {line}", file=sys.stderr))
     )
     judge = open_judge(recipe, template=template, ledger=Ledger(store), order_seed=order_seed)
+    try:
+        refuse_blind(judge, recipe)
+    except RecipeError:
+        asyncio.run(judge.engine.close())
+        raise
     return Opened(judge=judge, recipe=recipe)
+
+
+def refuse_blind(judge: Judge, recipe: JudgeRecipe) -> None:
+    """Say it once, before any row, where the template shows media of a kind that the model is not shown.
+
+    Raises:
+        RecipeError: One line.
+    """
+    kinds = {slot.partition("_")[0] for slot in judge.template.media}
+    if unseen := sorted(kinds - judge.engine.can.modalities):
+        reads = ", ".join(sorted(judge.engine.can.modalities))
+        raise RecipeError(
+            f"the judge {recipe.model} reads {reads}, and the template {judge.template.id} shows "
+            f"{' and '.join(unseen)}; take a --judge that does"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -74,6 +74,8 @@ class Drawn:
     orders: Orders = "given"
     temperature: float = 0.0
     top_p: float = 1.0
+    image_size: tuple[int, int] | None = None
+    """Width and height that the source brings every image to, whatever its shape; ``None`` shows them as they are."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

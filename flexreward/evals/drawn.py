@@ -28,13 +28,23 @@ class AsDrawn(NamedTuple):
     """Which replies these are, for a person."""
 
 
-def as_drawn(table: Table, drawn: Drawn, *, orders: Orders, aggregate: str, seed: int) -> AsDrawn:
+def as_drawn(
+    table: Table,
+    drawn: Drawn,
+    *,
+    orders: Orders,
+    aggregate: str,
+    seed: int,
+    image_size: tuple[int, int] | None = None,
+) -> AsDrawn:
     """The table with the replies that ``drawn`` speaks of, as far as it has them.
 
     Args:
         orders: How the run showed its completions.
         seed: Of the order that is chosen for each row, where the run has both and the source draws one.
+        image_size: What the run brought its images to.
     """
+    other = [] if image_size == drawn.image_size else [_sizes(drawn.image_size, image_size)]
     num_votes = table.votes_NOKC.shape[2]
     several = bool((table.count_N > 1).any())
     used = table
@@ -48,14 +58,21 @@ def as_drawn(table: Table, drawn: Drawn, *, orders: Orders, aggregate: str, seed
             reasoning_NOK=used.reasoning_NOK[:, :, : drawn.samples],
         )
     if used is table:
-        return AsDrawn(table, _says("every reply of this run", drawn, wanted, orders, num_votes, several))
+        return AsDrawn(table, _says("every reply of this run", drawn, wanted, orders, num_votes, several, other))
     part = ORDERS[wanted] if several else "each row"
     votes = f", the first {drawn.samples} of {num_votes} votes" if num_votes > drawn.samples else ""
-    return AsDrawn(_settled(used, table, aggregate), _says(part + votes, drawn, wanted, orders, num_votes, several))
+    says = _says(part + votes, drawn, wanted, orders, num_votes, several, other)
+    return AsDrawn(_settled(used, table, aggregate), says)
 
 
-def _says(used: str, drawn: Drawn, wanted: Orders, orders: Orders, num_votes: int, several: bool) -> str:
-    other = []
+def _sizes(theirs: tuple[int, int] | None, ours: tuple[int, int] | None) -> str:
+    named = [f"at {size[0]} x {size[1]} pixels" if size else "as they are" for size in (theirs, ours)]
+    return f"its source shows images {named[0]}, this run {named[1]}"
+
+
+def _says(
+    used: str, drawn: Drawn, wanted: Orders, orders: Orders, num_votes: int, several: bool, other: list[str]
+) -> str:
     if several and wanted != orders and orders != "both":
         other.append(f"its source shows {ORDERS[wanted]}, this run {ORDERS[orders]}")
     if num_votes < drawn.samples:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from flexreward.errors import SampleError
 from flexreward.evals.rows import field
 from flexreward.evals.source import Folder
 from flexreward.files.rows import Row as FileRow
-from flexreward.types import Media, Modality
+from flexreward.types import JudgeRequest, Media, Modality
 
 FOLDERS: dict[Modality, tuple[str, ...]] = {
     "image": ("image", "images", "Images"),
@@ -41,6 +42,16 @@ def medium(
         raise SampleError(f"{row.where}: {names[0]} holds no {kind}, {expected}")
     name = urlsplit(value).path.rpartition("/")[2] if "://" in value else value
     return Media(kind=kind, path=folder.media(name, under=under or FOLDERS[kind]))
+
+
+def sized(request: JudgeRequest, size: tuple[int, int]) -> JudgeRequest:
+    """The request with all of its images brought to one width and height when they are decoded."""
+
+    def of(one: Media) -> Media:
+        return replace(one, size=size) if one.kind == "image" else one
+
+    completions = tuple(of(one) if isinstance(one, Media) else one for one in request.completions)
+    return replace(request, media=tuple(of(one) for one in request.media), completions=completions)
 
 
 class Names:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from flexreward.errors import OutputError, SampleError
 from flexreward.evals.base import Benchmark, Row
+from flexreward.evals.media_rows import sized
 from flexreward.evals.replies import RepliesJudge
 from flexreward.evals.rows import item_of
 from flexreward.evals.shown import shown
@@ -73,6 +74,8 @@ class Selection:
     """Only rows of this group."""
     limit: int | None = None
     """Only so many, counted after the subset is taken."""
+    image_size: tuple[int, int] | None = None
+    """Width and height that every image is brought to (see ``Drawn``)."""
 
     def rows(self) -> Iterator[Row]:
         """The rows, one at a time.
@@ -87,7 +90,7 @@ class Selection:
             if self.subset not in (None, row.group):
                 continue
             num_rows += 1
-            yield row
+            yield row if self.image_size is None else replace(row, request=sized(row.request, self.image_size))
             if num_rows == self.limit:
                 return
         if not num_rows and self.subset is not None:

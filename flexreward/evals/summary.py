@@ -86,7 +86,16 @@ def _figures(
     scale = Scale(low=low, high=high)
     aggregate, task = header["judge"]["aggregate"], benchmark.task
     shown = orders_of(table)
-    used = as_drawn(table, benchmark.drawn, orders=shown, aggregate=aggregate, seed=seed)
+    # Replies that exist were bought elsewhere: what their judge was shown is not known here.
+    size = benchmark.drawn.image_size if protocol["name"] == "replies" else protocol.get("image_size")
+    used = as_drawn(
+        table,
+        benchmark.drawn,
+        orders=shown,
+        aggregate=aggregate,
+        seed=seed,
+        image_size=tuple(size) if size else None,
+    )
     strictly = {name: asdict(estimate) for name, estimate in strict(benchmark, table, seed=seed).items()}
     return {
         "published": dict(benchmark.published(used.table)),

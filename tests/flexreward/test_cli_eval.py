@@ -453,14 +453,48 @@ def test_a_missing_image_or_image_folder_is_one_line_before_anything_is_judged(t
     assert not out.exists() or not any(path.name.endswith(".json") for path in out.iterdir())
 
 
-def test_a_judge_that_reads_no_images_is_told_so_row_by_row_and_gets_no_figure(tmp_path, checkpoint, capsys):
+def test_a_judge_that_reads_no_images_is_refused_with_a_line_before_any_row_is_judged(tmp_path, checkpoint, capsys):
     folder, out = write_mllm(tmp_path / "mllm"), tmp_path / "run"
     command = ("eval", "mllm-judge-pair", "--data", folder, "--out", out, "--judge", checkpoint, "--no-store")
-    assert call(*command) == 1
+    line = mistake(capsys, *command)
+    assert "reads text, and the template image-pair shows image; take a --judge that does" in line
+    assert not (out / "outcomes.jsonl").exists()
+    assert not (out / "summary.json").exists()
+
+
+def test_images_are_brought_to_the_sources_size_only_where_the_source_is_followed(tmp_path):
+    folder = write_mllm(tmp_path / "mllm")
+    command = ("eval", "mllm-judge-pair", "--data", folder, *SCRIPTED, "--no-store")
+    assert call(*command, "--out", tmp_path / "strict") == 0
+    assert call(*command, "--out", tmp_path / "as-published", "--protocol", "published") == 0
+    strict, published = summary(tmp_path / "strict"), summary(tmp_path / "as-published")
+    assert "image_size" not in strict["protocol"]
+    assert published["protocol"]["image_size"] == [448, 448]
+    told = "its source shows images at 448 x 448 pixels, this run as they are"
+    assert told in strict["protocol"]["published_uses"]
+    assert "images" not in published["protocol"]["published_uses"]
+    assert any("brought to 448 x 448 pixels" in quirk for quirk in strict["quirks"])
+    requests = [{row["request"] for row in read_outcomes(tmp_path / name / "outcomes.jsonl")} for name in
+                ("strict", "as-published")]  # fmt: skip
+    assert len(requests[0] | requests[1]) == 12
+
+
+def test_real_pairs_of_images_are_judged_by_an_engine_that_sees(tmp_path):
+    data = Path(__file__).parents[2].parent / "shared" / "data" / "mj_bench"
+    if not data.exists():
+        pytest.skip("shared/data/mj_bench is not there")
+    folder, out = tmp_path / "mj", tmp_path / "run"
+    folder.mkdir()
+    (folder / "images").symlink_to(data / "images")
+    rows = json.loads((data / "quality_human_captions.json").read_bytes())
+    there = [row for row in rows if (data / "images" / row["image_0"]).is_file()]
+    (folder / "quality_human_captions.json").write_text(json.dumps(there))
+    command = ("eval", "mj-bench-quality", "--data", folder, "--out", out, "--protocol", "published")
+    assert call(*command, "--judge", "scripted:first", "--no-store") == 0
     found = summary(out)
-    assert found["unscored"] == {"refused": 6}
-    assert (found["complete"], found["published"], found["strict"]) == (False, {}, {})
-    assert "refused: the engine cannot take such a request" in capsys.readouterr().out
+    assert (found["rows"], found["protocol"]["orders"], found["protocol"]["image_size"]) == (10, "both", [336, 336])
+    assert found["published"]["accuracy"] == 0.5
+    assert len(list((out / "media").iterdir())) == 20
 
 
 def test_ratings_run_too(tmp_path):

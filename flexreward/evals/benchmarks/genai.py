@@ -140,12 +140,13 @@ GENAI_IMAGE = Benchmark(
         remedy="copy image_generation/ of https://huggingface.co/datasets/TIGER-Lab/GenAI-Bench there",
     ),
     rows=image_rows,
-    drawn=Drawn(samples=NUM_RUNS, temperature=0.6, top_p=0.95),
+    drawn=Drawn(samples=NUM_RUNS, temperature=0.6, top_p=0.95, image_size=(448, 448)),
     published=published,
     quirks=(
         "four-way: a tie of the other kind is wrong, but [[A=B]] is right for both",
         "a reply that cannot be read is wrong, and may win the plurality of seven",
         "of votes cast equally often the first to come wins",
+        "every image is brought to 448 x 448 pixels, whatever its shape (here by --protocol published alone)",
     ),
     headline="accuracy_four_way",
     read=read,
@@ -179,4 +180,9 @@ GENAI_VIDEO = replace(
         "that it names by address into videos/",
     ),
     rows=video_rows,
+    drawn=replace(GENAI_IMAGE.drawn, image_size=None),
+    quirks=(
+        *GENAI_IMAGE.quirks[:-1],
+        "frames are shown at one a second, 224 * 224 pixels at most (see flexreward.media.limits.FilmCaps)",
+    ),
 )

@@ -32,7 +32,7 @@ NEW = {"alignment": ("composition", "visualization"), "safety": (), "quality": (
 GITHUB = {
     "alignment": ("alignment/benchmark/*/*_test.json", "alignment_*_test.json"),
     "safety": ("safety/benchmark/*/*.json",),
-    "quality": ("quality/*/captions_*.json", "captions_*.json"),
+    "quality": ("quality/*/captions_*.json", "captions_*.json", "quality_*_captions.json"),
 }
 
 FOLDERS = ("image", "images", "quality/human/examples_human", "examples_human", "example_human")
@@ -95,7 +95,8 @@ def _row(folder: Folder, row: FileRow, name: str, group: str) -> Row:
 
 def _part(path: Path) -> str:
     """``actions`` of ``alignment/benchmark/actions/actions_test.json``, ``human`` of ``captions_human.json``."""
-    return path.stem.removesuffix("_test").removeprefix("captions_").removeprefix("alignment_")
+    name = path.stem.removesuffix("_test").removesuffix("_captions")
+    return name.removeprefix("captions_").removeprefix("alignment_").removeprefix("quality_")
 
 
 def published(table: Table) -> Figures:
@@ -147,11 +148,12 @@ MJ_BENCH = Benchmark(
         "folders alignment, safety and quality of https://github.com/MJ-Bench/MJ-Bench",
     ),
     rows=rows_of("alignment"),
-    drawn=Drawn(orders="both", temperature=0.6, top_p=0.95),
+    drawn=Drawn(orders="both", temperature=0.6, top_p=0.95, image_size=(336, 336)),
     published=published,
     quirks=(
         "the replies of both orders are counted one by one",
         "a reply that cannot be read is a tie, which is wrong with ties and left out without",
+        "every image is brought to 336 x 336 pixels, whatever its shape (here by --protocol published alone)",
     ),
     headline="accuracy",
     read=read,

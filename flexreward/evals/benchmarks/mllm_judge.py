@@ -191,7 +191,8 @@ def _source(task: str) -> Source:
     )
 
 
-DRAWN = Drawn(samples=NUM_RUNS, temperature=0.4, top_p=0.8)
+SIZE = "every image is brought to 448 x 448 pixels, whatever its shape (here by --protocol published alone)"
+DRAWN = Drawn(samples=NUM_RUNS, temperature=0.4, top_p=0.8, image_size=(448, 448))
 
 MLLM_JUDGE_SCORE = Benchmark(
     name="mllm-judge-score",
@@ -206,6 +207,7 @@ MLLM_JUDGE_SCORE = Benchmark(
         "runs are pooled with those before them, and the median of the three correlations is the figure",
         "a reply that cannot be read is a score of -1 inside of the correlation",
         "a correlation that does not exist is 0",
+        SIZE,
     ),
     headline="pearson_over_groups",
     key="score_id",
@@ -224,6 +226,7 @@ MLLM_JUDGE_PAIR = Benchmark(
         "three votes are summed with signs, a tie being 0: not a majority",
         "a reply that cannot be read is a tie",
         "values of data sets are rounded to three decimals before their mean",
+        SIZE,
     ),
     headline="accuracy_over_groups",
     key="pair_id",
@@ -242,6 +245,7 @@ MLLM_JUDGE_BATCH = Benchmark(
         "of completions with equal scores the later is ranked first",
         "running means pile up over the three runs, and the worst of them is the figure",
         "a reply that cannot be read is a distance of 1",
+        SIZE,
     ),
     headline="levenshtein_over_groups",
     higher_is_better=False,

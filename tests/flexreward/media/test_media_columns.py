@@ -202,10 +202,11 @@ def test_a_template_that_shows_no_such_media_is_one_line(tmp_path, capsys):
     assert "line 2: brings no media with its prompt, and the template image-pair shows image" in capsys.readouterr().err
 
 
-def test_a_judge_that_does_not_see_refuses_such_rows_one_by_one(tmp_path, checkpoint):
+def test_a_judge_that_does_not_see_is_refused_with_a_line_before_any_row(tmp_path, checkpoint, capsys):
     rows = [ROW | {"id": i, "images": [uri(png(), "image/png")]} for i in range(2)]
     out = tmp_path / "o.jsonl"
     command = ["judge", write(tmp_path / "s.jsonl", *rows), "--out", str(out), "--judge", str(checkpoint), "--no-store"]
-    assert run([*command, "--max-unscored", "0.5"]) == 1
-    found = list(read_outcomes(out))
-    assert [(row["status"], row["reason"]) for row in found] == [("unscored", "refused")] * 2
+    assert run(command) == 2
+    line = "reads text, and the template image-pair shows image; take a --judge that does"
+    assert line in capsys.readouterr().err
+    assert not out.exists()

@@ -56,7 +56,8 @@ class Message:
 
     role: str
     """``system``, ``user``, ``assistant`` or ``tool``."""
-    content: str
+    content: str | tuple[str | Media, ...]
+    """Text; or text and media, in the order in which they stand in the turn."""
 
 
 Text: TypeAlias = str | tuple[Message, ...]
@@ -107,13 +108,16 @@ class JudgeRequest:
     prompt: Text
     completions: tuple[Completion, ...]
     media: tuple[Media, ...] = ()
-    """The prompt's own, in the order of the template's unnumbered slots: ``<image>``, ``<video>``, ``<audio>``."""
+    """The prompt's own, in the order of the template's unnumbered slots: ``<image>``, ``<video>``, ``<audio>``. Media
+    that stand inside of a conversation are no part of it: they are shown where they stand."""
     id: str = ""
     """The caller's name for it; no part of what the judge reads."""
     rubric: str | None = None
     """The user's own criteria, shown by templates that have a slot for them."""
     reference: str | None = None
     """A known good completion, shown by templates that have a slot for it."""
+    molecules: tuple[str, ...] = ()
+    """SMILES, shown as text below the prompt: ``[Molecules]`` and a numbered line each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +13,17 @@ from flexreward.errors import OutputError
 from flexreward.fingerprint import digest, sampling_fields
 from flexreward.reward import rewards
 from flexreward.stops import name_of_stop
-from flexreward.types import Completion, JudgeRequest, Judgment, Media, OrderOutcome, Outcome, Unscored, Verdict
+from flexreward.types import (
+    Completion,
+    JudgeRequest,
+    Judgment,
+    Media,
+    Message,
+    OrderOutcome,
+    Outcome,
+    Unscored,
+    Verdict,
+)
 
 if TYPE_CHECKING:
     from flexreward.judge import Judge
@@ -63,13 +72,20 @@ def request_digest(request: JudgeRequest) -> str:
         "rubric": request.rubric,
         "reference": request.reference,
     }
-    return digest(fields | ({"media": [_plain(one) for one in request.media]} if request.media else {}))[:16]
+    more = {"media": [_plain(one) for one in request.media], "molecules": list(request.molecules)}
+    return digest(fields | {name: value for name, value in more.items() if value})[:16]
 
 
 def _plain(value: Completion) -> Any:
     if isinstance(value, Media):
         return {"kind": value.kind, "sha256": value.digest}
-    return value if isinstance(value, str) else [asdict(turn) for turn in value]
+    return value if isinstance(value, str) else [{"role": turn.role, "content": _parts(turn)} for turn in value]
+
+
+def _parts(turn: Message) -> Any:
+    if isinstance(turn.content, str):
+        return turn.content
+    return [_plain(part) for part in turn.content]
 
 
 def outcome_row(judgment: Judgment, item: Item) -> dict[str, Any]:

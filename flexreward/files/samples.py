@@ -10,13 +10,14 @@ from typing import Any, NamedTuple
 
 from flexreward.errors import RecipeError, SampleError
 from flexreward.files.columns import map_columns, names_of, shown
+from flexreward.files.parts import Parts, read_molecules
 from flexreward.files.rows import MAX_ROW_BYTES, Row, folder_of, read_rows
 from flexreward.media.bounds import check_request
 from flexreward.media.intake import Reach, media_of
 from flexreward.media.limits import LIMITS, Limits
-from flexreward.types import JudgeRequest, Media, Message, Modality, Text
+from flexreward.types import Completion, JudgeRequest, Media, Message, Modality, Text
 
-OURS = ("id", "prompt", "completions", "rubric", "reference")
+OURS = ("id", "prompt", "completions", "rubric", "reference", "molecules")
 MEDIA: Mapping[str, Modality] = {"images": "image", "videos": "video", "audios": "audio"}
 """Columns of media of the prompt, which stand on the request in this order."""
 ROLES = ("system", "user", "assistant", "tool")
@@ -28,15 +29,24 @@ class Sample:
 
     id: str
     prompt: Text
-    completions: tuple[Text, ...]
+    completions: tuple[Completion, ...]
     rubric: str | None = None
     reference: str | None = None
     media: tuple[Media, ...] = ()
-    """The prompt's: images, then videos, then audios."""
+    """The prompt's: images, then videos, then audios; without those that stand inside of its texts."""
+    molecules: tuple[str, ...] = ()
+    """SMILES."""
     extra: Mapping[str, Any] = field(default_factory=dict)
     """The columns that are carried through, plain JSON values."""
     where: str = ""
     """``file: line 17``, for messages."""
+
+    @property
+    def inside(self) -> tuple[Media, ...]:
+        """Media that stand inside of a conversation, or are a completion."""
+        turns = [turn for text in (self.prompt, *self.completions) if isinstance(text, tuple) for turn in text]
+        parts = [part for turn in turns if not isinstance(turn.content, str) for part in turn.content]
+        return tuple(one for one in (*self.completions, *parts) if isinstance(one, Media))
 
     def request(self) -> JudgeRequest:
         """All of its completions against each other."""
@@ -51,6 +61,7 @@ class Sample:
             rubric=self.rubric,
             reference=self.reference,
             media=self.media,
+            molecules=self.molecules,
         )
 
 
@@ -111,41 +122,37 @@ def read_samples(
             raise SampleError(f"{row.where}: the id {shown(name)} stands in an earlier row too; ids must differ")
         seen.add(digest)
         if shard is None or (row.number - shard.number) % shard.of == 0:
-            media = _media(row.where, fields, reach, limits)
-            yield _sample(row, name, fields, media, reserved, refuse_empty)
+            parts = Parts(where=row.where, waiting=_media(row.where, fields, reach, limits), reach=reach, limits=limits)
+            yield _sample(row, name, fields, parts, reserved, refuse_empty)
 
 
-def _media(where: str, fields: dict[str, Any], reach: Reach, limits: Limits) -> tuple[Media, ...]:
-    """The media columns, taken out of ``fields``."""
-    if fields.pop("molecules", None):
-        raise SampleError(
-            f"{where}: molecules are judged as text: write the SMILES into the prompt, or leave the column out with "
-            "--map molecules="
-        )
+def _media(where: str, fields: dict[str, Any], reach: Reach, limits: Limits) -> list[Media]:
+    """The media columns, taken out of ``fields``. What ``datasets`` calls one image is a list of one."""
     found: list[Media] = []
     for column, kind in MEDIA.items():
         values = fields.pop(column, None)
         if values is None:
             continue
+        if isinstance(values, Mapping | bytes):
+            values = [values]
         if not isinstance(values, list):
             raise SampleError(f"{where}: {column} is {shown(values)}, expected a list; write [...] around it")
         for i, value in enumerate(values):
             if isinstance(value, list):  # frames of a film come in memory, never out of a file
                 raise SampleError(f"{where}: {column}[{i}] is a list, expected a path, bytes or a data URI")
         found += media_of(kind, values, limits=limits, reach=reach, where=f"{where}: {column}")
-    check_request(found, limits, where=f"{where}: the row")
-    return tuple(found)
+    return found
 
 
 def _sample(
     row: Row,
     name: str,
     fields: dict[str, Any],
-    media: tuple[Media, ...],
+    parts: Parts,
     reserved: Collection[str],
     refuse_empty: bool,
 ) -> Sample:
-    read = _Reader(row.where, refuse_empty)
+    read = _Reader(row.where, refuse_empty, parts)
     for column in ("prompt", "completions"):
         if column not in fields:
             raise SampleError(
@@ -159,16 +166,19 @@ def _sample(
                 f"--map my_{column}={column}, or leave it out with --map {column}="
             )
         read.plain(extra[column], column)
-    return Sample(
+    sample = Sample(
         id=name,
         prompt=read.text(fields["prompt"], "prompt"),
         completions=read.completions(fields["completions"]),
+        molecules=read_molecules(fields.get("molecules"), row.where, parts.limits),
         rubric=read.optional(fields.get("rubric"), "rubric"),
         reference=read.optional(fields.get("reference"), "reference"),
-        media=media,
+        media=tuple(parts.waiting),
         extra=extra,
         where=row.where,
     )
+    check_request((*sample.media, *sample.inside), parts.limits, where=f"{row.where}: the row")
+    return sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +187,24 @@ class _Reader:
 
     where: str
     refuse_empty: bool
+    parts: Parts
 
-    def completions(self, value: Any) -> tuple[Text, ...]:
+    def completions(self, value: Any) -> tuple[Completion, ...]:
         if not isinstance(value, list):
             self._wrong(value, "completions", "a list", "write [...] around it, or --map completions=COLUMN,COLUMN")
         if not value:
             raise SampleError(f"{self.where}: completions is an empty list; a row needs at least one completion")
-        return tuple(self.text(item, f"completions[{i}]") for i, item in enumerate(value))
+        return tuple(self._completion(item, f"completions[{i}]") for i, item in enumerate(value))
+
+    def _completion(self, value: Any, name: str) -> Completion:
+        if isinstance(value, Mapping | bytes):
+            return self.parts.completion(value, name)
+        text = self.text(value, name)
+        if isinstance(text, tuple) and len(text) == 1 and not isinstance(text[0].content, str):
+            only = text[0].content
+            if len(only) == 1 and isinstance(only[0], Media):  # a turn that is one image is that image
+                return only[0]
+        return text
 
     def text(self, value: Any, name: str) -> Text:
         if isinstance(value, list):
@@ -225,15 +246,21 @@ class _Reader:
                 f"{self.where}: {name}.role is {shown(value.get('role'))}, expected one of {', '.join(ROLES)}"
             )
         content = value.get("content")
-        if isinstance(content, list):  # parts, as chat templates take them
-            for part in content:
-                if not isinstance(part, dict) or part.get("type") != "text":
-                    raise SampleError(
-                        f"{self.where}: {name}.content holds more than text; media go into the "
-                        "columns images, videos and audios"
-                    )
-            content = "".join(self._string(part.get("text"), f"{name}.content") for part in content)
-        return Message(role=value["role"], content=self._string(content, f"{name}.content"))
+        if not isinstance(content, list):
+            return Message(role=value["role"], content=self._string(content, f"{name}.content"))
+        parts: list[str | Media] = []  # as chat templates take them
+        for i, part in enumerate(content):
+            where = f"{name}.content[{i}]"
+            if not isinstance(part, dict):
+                self._wrong(part, where, 'a part such as {"type": "text", "text": ...}', "write texts or parts")
+            is_text = part.get("type") == "text"
+            found = self._string(part.get("text"), where) if is_text else self.parts.part(part, where)
+            if isinstance(found, str) and parts and isinstance(before := parts[-1], str):
+                parts[-1] = before + found
+            else:
+                parts.append(found)
+        texts = [part for part in parts if isinstance(part, str)]
+        return Message(role=value["role"], content="".join(texts) if len(texts) == len(parts) else tuple(parts))
 
     def _string(self, value: Any, name: str) -> str:
         if not isinstance(value, str):
@@ -266,4 +293,4 @@ def _id(row: Row, fields: dict[str, Any]) -> str:
         raise SampleError(
             f"{row.where}: id is {shown(name)}, expected text or a whole number; --map id= numbers the rows"
         )
-    return str(_Reader(row.where, False)._string(str(name), "id"))
+    return str(_Reader(row.where, False, Parts(where=row.where))._string(str(name), "id"))

@@ -13,7 +13,7 @@ from flexreward.files.outcome_file import OutcomeFile
 from flexreward.files.outcomes import Item, header_of
 from flexreward.files.samples import Sample
 from flexreward.inflight import read_ahead
-from flexreward.types import JudgeRequest, Judgment
+from flexreward.types import JudgeRequest, Judgment, Media
 
 if TYPE_CHECKING:
     from flexreward.judge import Judge
@@ -36,24 +36,65 @@ def items_of(samples: Iterable[Sample], template: Template) -> Iterator[Item]:
         count = len(sample.completions)
         if template.num_completions not in (None, count) or (template.num_completions is None and count < 2):
             wanted = template.num_completions or "two or more"
-            fits = fitting(sample)
             raise SampleError(
                 f"{sample.where}: has {count} completion(s), and the template {template.id} judges {wanted}; "
-                f"--template {fits} takes such rows"
+                f"{_remedy(sample)}"
             )
         slots = [slot for slot in template.media if "_" not in slot]
         if (kinds := [medium.kind for medium in sample.media]) != slots:
             raise SampleError(
                 f"{sample.where}: brings {_listed(kinds)} with its prompt, and the template {template.id} shows "
-                f"{_listed(slots)} there; --template takes one with such slots, as {fitting(sample)}, or a file"
+                f"{_listed(slots)} there; {_remedy(sample)}"
             )
-        yield Item(sample.request(), sample.extra)
+        request = sample.request()
+        if sample.inside or sample.molecules or template.media:
+            try:
+                template.render(request)
+            except SampleError as error:
+                raise SampleError(f"{sample.where}: {error}; {_remedy(sample)}") from error
+        yield Item(request, sample.extra)
+
+
+PLAIN = {1: "score", 2: "pair"}
+MADE = {("image", "image"): "mj-align", ("video", "video"): "gen-video", ("audio",): "mos"}
+"""By what the completions are: alignment of images with their prompt, videos, speech."""
 
 
 def fitting(sample: Sample) -> str:
-    """The bundled template for rows like this one, by the number of completions and whether there is an image."""
-    plain = {1: "score", 2: "pair"}.get(len(sample.completions), "batch")
-    return f"image-{plain}" if sample.media and sample.media[0].kind == "image" else plain
+    """The bundled template for rows like this one, by what its completions are and whether there is an image.
+
+    Raises:
+        SampleError: None shows such a row.
+    """
+    if (found := _fitting(sample)) is None:
+        raise SampleError(f"{sample.where}: no bundled template shows {_brought(sample)}; {_remedy(sample)}")
+    return found
+
+
+def _fitting(sample: Sample) -> str | None:
+    made = tuple(one.kind if isinstance(one, Media) else "text" for one in sample.completions)
+    own = tuple(medium.kind for medium in sample.media)
+    if made == ("image", "image") and own == ("image",):
+        return "gen-edit"
+    if set(made) != {"text"}:
+        return MADE.get(made) if not own else None
+    plain = PLAIN.get(len(made), "batch")
+    return {(): plain, ("image",): f"image-{plain}"}.get(own)
+
+
+def _remedy(sample: Sample) -> str:
+    found = _fitting(sample)
+    if found is not None:
+        return f"--template {found} takes such rows"
+    return (
+        "--template takes a file whose user turn has a slot for each, as <image> or <video_1>; or let those of the "
+        "prompt stand in its messages as parts"
+    )
+
+
+def _brought(sample: Sample) -> str:
+    kinds = [one.kind if isinstance(one, Media) else "text" for one in sample.completions]
+    return f"{_listed(kinds)} as completions with {_listed([medium.kind for medium in sample.media])} of the prompt"
 
 
 def _listed(kinds: Sequence[str]) -> str:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from io import BufferedReader
 
 from flexreward.errors import MediaError
+from flexreward.media.kinds import HEAD_BYTES
 from flexreward.media.limits import Limits
 from flexreward.types import Media
 
@@ -42,6 +43,18 @@ def read_media(media: Media, limits: Limits) -> bytes:
     if size > most:
         raise MediaError(f"{where}: has {size} bytes, the limit {media.kind}_bytes is {most}")
     return data
+
+
+def head_of(media: Media) -> bytes:
+    """The first bytes, by which its kind is told.
+
+    Raises:
+        MediaError: As ``read_media``.
+    """
+    if media.data is not None:
+        return media.data[:HEAD_BYTES]
+    with plain_file(media) as file:
+        return file.read(HEAD_BYTES) or b""
 
 
 @contextmanager

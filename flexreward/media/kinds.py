@@ -68,6 +68,17 @@ def kind_of(head: bytes, modality: Modality, where: str) -> Kind:
     raise MediaError(f"{where}: is no {modality} by its first bytes{markup}; expected {KNOWN[modality]}")
 
 
+def modality_of(head: bytes, where: str) -> Modality:
+    """What kind of medium a file that begins with ``head`` is; a TIFF is an image.
+
+    Raises:
+        MediaError: It is unknown.
+    """
+    if found := _kinds(head):
+        return found[0].modality
+    raise MediaError(f'{where}: is neither image, video nor audio by its first bytes; say which, as {{"image": ...}}')
+
+
 def _kinds(head: bytes) -> tuple[Kind, ...]:
     for offset, mark, kinds in HEADS:
         if head[offset : offset + len(mark)] == mark and (offset != 8 or head[:4] == b"RIFF"):

@@ -24,6 +24,9 @@ class Limits:
     video_frames: int = 768
     """Frames that are shown, as the reference has it; frames that are given as such are refused above it."""
     media_per_request: int = 64
+    molecules_per_request: int = 64
+    molecule_chars: int = 2000
+    """Of one SMILES."""
     bytes_per_request: int = 512 * MIB
     cpu_s: int = 10
     """Processor seconds for one image or sound; whole seconds, as the kernel counts."""

@@ -16,7 +16,7 @@ from flexreward.files.outcomes import Item, encode, read_header, read_outcomes, 
 from flexreward.files.samples import Sample
 from flexreward.files.whole import replaced
 from flexreward.pairs.keep import JudgedPair, PairCounts, Rule, sort_out
-from flexreward.types import Message, Text
+from flexreward.types import Completion, Media, Message, Text
 
 FIELDS = (
     *("id", "prompt", "chosen", "rejected", "score_chosen", "score_rejected"),
@@ -38,7 +38,7 @@ class Candidates(NamedTuple):
 def candidates(sample: Sample, *, per_prompt: int | None = None, seed: int = 0) -> Candidates:
     """All pairs of different texts, or ``per_prompt`` of them drawn from (seed, id)."""
     judged, duplicates = [], []
-    seen: set[frozenset[Text]] = set()
+    seen: set[frozenset[Completion]] = set()
     for i, j in itertools.combinations(range(len(sample.completions)), 2):
         texts = frozenset((sample.completions[i], sample.completions[j]))
         if len(texts) == 1 or texts in seen:
@@ -73,6 +73,7 @@ def pair_items(samples: Iterable[Sample], *, per_prompt: int | None = None, seed
     for sample in samples:
         if len(sample.completions) < 2:
             raise SampleError(f"{sample.where}: has one completion; a pair needs two or more")
+        refuse_media(sample)
         for pair in candidates(sample, per_prompt=per_prompt, seed=seed).judged:
             yield Item(sample.only(pair, id=pair_id(sample, pair)), {})
 
@@ -160,15 +161,30 @@ def _dropped_row(sample: Sample, pair: JudgedPair, reason: str) -> dict[str, Any
     return {"id": pair.id, "reason": reason, "indices": pair.indices, "scores": pair.scores, "orders": pair.orders}
 
 
+def refuse_media(sample: Sample) -> None:
+    """Refuse rows whose media, or molecules, the pairs would be without.
+
+    Raises:
+        SampleError: It has some.
+    """
+    kinds = [medium.kind for medium in (*sample.media, *sample.inside)] + ["molecule"] * len(sample.molecules)
+    if kinds:
+        raise SampleError(
+            f"{sample.where}: brings {kinds[0]}, and pairs are written as texts; flexreward judge takes it"
+        )
+
+
 def _is_conversational(sample: Sample) -> bool:
     return any(not isinstance(text, str) for text in (sample.prompt, *sample.completions))
 
 
 def _completion(sample: Sample, index: int, chat: bool) -> Any:
     text = sample.completions[index]
+    assert not isinstance(text, Media), "refused before it was judged"
     return _turns(text, "assistant") if chat else text
 
 
 def _turns(text: Text, role: str) -> list[dict[str, str]]:
     turns = (Message(role=role, content=text),) if isinstance(text, str) else text
-    return [{"role": turn.role, "content": turn.content} for turn in turns]
+    assert all(isinstance(turn.content, str) for turn in turns), "refused before it was judged"
+    return [{"role": turn.role, "content": str(turn.content)} for turn in turns]

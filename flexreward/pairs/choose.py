@@ -68,6 +68,9 @@ def checked(samples: Iterable[Sample], *, counts: Sequence[int] | None, truth: s
             raise SampleError(f"{sample.where}: has {len(sample.completions)} completions, --n asks for {max(counts)}")
         if truth is not None:
             truth_of(sample, truth)
+        if sample.inside:
+            kind = sample.inside[0].kind
+            raise SampleError(f"{sample.where}: brings {kind} inside of a text, or as one; flexreward judge takes it")
         yield sample
 
 

@@ -11,8 +11,9 @@
     {reference}                       ``[Reference Answer]``, its text and an empty line; nothing where none is given
     <image>, <image_1>, <video> ...   media of the prompt, or of the completion in that slot
 
-Other ``{words}`` in small letters are refused when the template is loaded. How conversations and thoughts are shown:
-``flexreward.templates.text.as_text``.
+Media inside of a conversation stand where they stand in it, molecules as SMILES below the prompt. Other ``{words}`` in
+small letters are refused when the template is loaded. How conversations and thoughts are shown:
+``flexreward.templates.text.as_shown``.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import accumulate
 from pathlib import Path
 
 from flexreward.engines.base import Answer, Placed, Prompt
@@ -30,7 +30,21 @@ from flexreward.errors import RecipeError, SampleError
 from flexreward.parse import READERS, Reader, Reasoning
 from flexreward.templates.answers import answer_of
 from flexreward.templates.files import OPENING, bundled, checked, nearest, read_file
-from flexreward.templates.text import MEDIA, SLOT, JudgeSees, Pieces, as_text, fill, numbered, pieces_of, stretches_of
+from flexreward.templates.text import (
+    MEDIA,
+    SLOT,
+    JudgeSees,
+    Pieces,
+    Shown,
+    as_shown,
+    fill,
+    media_of,
+    molecules_block,
+    numbered,
+    pieces_of,
+    stretches_of,
+    text_of,
+)
 from flexreward.types import Completion, JudgeRequest, Media, Outcome, Reply, Scale
 
 RULES = 1
@@ -101,18 +115,28 @@ class Template:
         if count < 2 if self.num_completions is None else count != self.num_completions:
             expected = self.num_completions or "2 or more"
             raise SampleError(f"template {self.id!r}: expected {expected} completion(s), found {count}")
-        media = self._media_of(request)
+        slots = self._media_of(request)
         values = self._values(request)
-        stretches = [fill(pieces, values) for pieces in self._user]
+        shown = list(fill(self._user[0], values))
+        for medium, pieces in zip(slots, self._user[1:], strict=True):
+            shown += (medium, *fill(pieces, values))
         if self.num_completions is None:  # the published listwise turn is stripped as a whole, its media in place
-            stretches[0] = stretches[0].lstrip()
-            stretches[-1] = stretches[-1].rstrip()
-        places = accumulate(len(stretch) for stretch in stretches[:-1])
+            shown = _stripped(shown)
+        system = fill(self._system, values)
+        if media_of(system):
+            raise SampleError(f"template {self.id!r}: the media of this prompt would stand in its system turn")
+        placed: list[Placed] = []
+        at = 0
+        for piece in shown:
+            if isinstance(piece, str):
+                at += len(piece)
+            else:
+                placed.append(Placed(at, piece))
         return Prompt(
-            system=fill(self._system, values),
-            user="".join(stretches),
+            system=text_of(system),
+            user=text_of(tuple(shown)),
             prefix=self.prefix if prefill else "",
-            media=tuple(Placed(at, medium) for at, medium in zip(places, media, strict=True)),
+            media=tuple(placed),
         )
 
     def answer(self, count: int, *, prefill: bool = False) -> Answer:
@@ -152,31 +176,44 @@ class Template:
             raise SampleError(f"template {self.id!r}: the prompt brings {num} media and {shown} would be shown")
         return found
 
-    def _values(self, request: JudgeRequest) -> dict[str, str]:
-        completions = [self._text(slot, completion) for slot, completion in enumerate(request.completions, 1)]
-        values = {f"completion_{slot}": completion for slot, completion in enumerate(completions, 1)}
-        values["prompt"] = as_text(request.prompt, role="user", sees=self.judge_sees)
+    def _values(self, request: JudgeRequest) -> dict[str, Shown]:
+        completions = [self._completion(slot, completion) for slot, completion in enumerate(request.completions, 1)]
+        values: dict[str, Shown] = {f"completion_{slot}": shown for slot, shown in enumerate(completions, 1)}
+        prompt = as_shown(request.prompt, role="user", sees=self.judge_sees)
+        values["prompt"] = (*prompt, molecules_block(request.molecules))
+        if (request.molecules or media_of(prompt)) and "prompt" not in self._texts:
+            kind = "molecules" if request.molecules else "media inside"
+            raise SampleError(f"template {self.id!r}: shows no prompt, and this one has {kind}")
         if self.num_completions is None:
             values["completions"] = numbered(completions)
         if self._asks_rubric:
-            values["rubric"] = (request.rubric or self.rubric or "").strip()
-            if not values["rubric"]:
+            rubric = (request.rubric or self.rubric or "").strip()
+            if not rubric:
                 raise SampleError(f"template {self.id!r} needs criteria: give the request, or the template, a rubric")
-        values["reference"] = f"[Reference Answer]\n{request.reference}\n\n" if request.reference else ""
+            values["rubric"] = (rubric,)
+        values["reference"] = (f"[Reference Answer]\n{request.reference}\n\n" if request.reference else "",)
         return values
 
-    def _text(self, slot: int, completion: Completion) -> str:
+    def _completion(self, slot: int, completion: Completion) -> Shown:
         if not isinstance(completion, Media):
-            return as_text(completion, role="assistant", sees=self.judge_sees)
+            shown = as_shown(completion, role="assistant", sees=self.judge_sees)
+            if media_of(shown) and not {f"completion_{slot}", "completions"} & self._texts:
+                raise SampleError(f"template {self.id!r}: does not show completion {slot}, which has media inside")
+            return shown
         if f"{completion.kind}_{slot}" not in self.media:
             raise SampleError(f"template {self.id!r}: expected text as completion {slot}, found {completion.kind}")
-        return ""
+        return ()
 
     @cached_property
     def _places(self) -> set[int]:
         """Numbers of the completions that the user turn shows, as text or as media."""
         slots = (*SLOT.findall(self.user), *self.media)
         return {int(slot.rpartition("_")[2]) for slot in slots if slot[-1].isdigit()}
+
+    @cached_property
+    def _texts(self) -> set[str]:
+        """Slots of texts in the user turn."""
+        return set(SLOT.findall(self.user))
 
     @cached_property
     def _system(self) -> Pieces:
@@ -248,7 +285,20 @@ def load_template(
 
 def question(kind: str, **fields: str) -> str:
     """The one prompt under which a data set of several fields is judged, such as PandaLM's instruction and input."""
-    return fill(pieces_of(bundled()["questions"][kind]), fields)
+    return text_of(fill(pieces_of(bundled()["questions"][kind]), {name: (text,) for name, text in fields.items()}))
+
+
+def _stripped(shown: list[str | Media]) -> list[str | Media]:
+    """Without blanks at either end."""
+    while shown and isinstance(first := shown[0], str) and not first.strip() and len(shown) > 1:
+        del shown[0]
+    if shown and isinstance(first := shown[0], str):
+        shown = [first.lstrip(), *shown[1:]]
+    while shown and isinstance(last := shown[-1], str) and not last.strip() and len(shown) > 1:
+        del shown[-1]
+    if shown and isinstance(last := shown[-1], str):
+        shown = [*shown[:-1], last.rstrip()]
+    return shown
 
 
 def _with_scale(text: str, low: float, high: float) -> str:

@@ -6,7 +6,7 @@ import pytest
 
 from flexreward.errors import SampleError
 from flexreward.templates import load_template, question, template_ids
-from flexreward.templates.text import fill, numbered, pieces_of
+from flexreward.templates.text import fill, numbered, pieces_of, text_of
 from flexreward.types import JudgeRequest, Scale
 
 PROMPT = " What is\n2+2? "
@@ -64,8 +64,9 @@ def shown(name: str) -> tuple[str, str]:
     request = JudgeRequest(prompt=prompt, completions=COMPLETIONS[: template.num_completions or 3])
     if template.media:
         one, two, _ = COMPLETIONS
-        slots = {"prompt": prompt, "completion_1": one, "completion_2": two, "completions": numbered([*COMPLETIONS])}
-        user = fill(pieces_of(template.user), slots)
+        slots = {"prompt": (prompt,), "completion_1": (one,), "completion_2": (two,)}
+        slots["completions"] = numbered([(text,) for text in COMPLETIONS])
+        user = text_of(fill(pieces_of(template.user), slots))
         return template.system, user.strip() if name in LISTWISE else user
     rendered = template.render(request)
     return rendered.system, rendered.user

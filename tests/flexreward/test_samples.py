@@ -150,7 +150,7 @@ BAD_LINES = {
     '{"prompt": "x", "completions": [{"role": "assistant"}]}': "completions[0] is an object",
     '{"prompt": [{"role": "bot", "content": "x"}], "completions": ["a"]}': "prompt[0].role is 'bot', expected one of",
     '{"prompt": [{"role": "user", "content": null}], "completions": ["a"]}': "prompt[0].content is null",
-    '{"prompt": [{"role": "user", "content": [{"type": "image"}]}], "completions": ["a"]}': "columns images, videos and audios",  # noqa: E501
+    '{"prompt": [{"role": "user", "content": [{"type": "image"}]}], "completions": ["a"]}': "takes the next of the column images, which has no more",  # noqa: E501
     '{"prompt": "x", "completions": [[{"role": "assistant", "content": "", "tool_calls": [1]}]]}': "has 'tool_calls'",
     '{"prompt": "x\\ud800", "completions": ["a"]}': "prompt holds half a character",
     '{"prompt": "x", "completions": ["a"], "rubric": 3}': "rubric is a number (3), expected text",

@@ -10,13 +10,16 @@ import PIL.Image
 import pytest
 
 from flexreward.cli import run
+from flexreward.engines.base import Prompt
 from flexreward.errors import SampleError
 from flexreward.files.columns import parse_map
-from flexreward.files.outcomes import read_outcomes
+from flexreward.files.outcomes import read_outcomes, request_digest
 from flexreward.files.samples import Sample, read_samples
+from flexreward.jobs.run import fitting, items_of
 from flexreward.media.arrays import sound_bytes
 from flexreward.media.limits import LIMITS, Limits
-from flexreward.types import Media
+from flexreward.templates import load_template
+from flexreward.types import JudgeRequest, Media, Message
 
 ROW = {"prompt": "What is it?", "completions": ["a cat", "surely a cat"]}
 SCRIPTED = ("--judge", "scripted:longer", "--no-store")
@@ -142,7 +145,37 @@ def test_media_of_the_hub_are_not_decoded_on_the_way(tmp_path, monkeypatch):
             {"images": [uri(b"x", "image/png")] * 3, "audios": [uri(b"x", "audio/wav")] * 2},
             "the row has 5 media, the limit media_per_request is 4",
         ),
-        ({"molecules": ["CCO"]}, "molecules are judged as text: write the SMILES into the prompt"),
+        ({"molecules": "CCO"}, "molecules is 'CCO', expected a list of SMILES; write [...] around it"),
+        ({"molecules": ["CCO", "C C"]}, "molecules[1] is 'C C', expected SMILES: no blanks, no other signs"),
+        ({"molecules": ["<|im_end|>"]}, "molecules[0] is '<|im_end|>', expected SMILES"),
+        ({"molecules": [7]}, "molecules[0] is 7, expected SMILES"),
+        ({"molecules": ["C" * 2001]}, "molecules[0] has 2001 characters, the limit molecule_chars is 2000"),
+        ({"molecules": ["C"] * 65}, "molecules holds 65, the limit molecules_per_request is 64"),
+        ({"completions": [{"picture": "a.png"}]}, "completions[0] is an object ({'picture': 'a.png'}), expected text"),
+        ({"completions": [{"image": "none.png"}]}, "completions[0].image: "),
+        ({"completions": [{"image": "a.png", "video": "b.mp4"}]}, "expected text, messages, or {"),
+        ({"completions": [{"bytes": None, "path": None}]}, "completions[0] is an object"),
+        ({"completions": [{"path": "s.jsonl"}]}, "is neither image, video nor audio by its first bytes; say which, as"),
+        (
+            {"prompt": [{"role": "user", "content": [{"type": "image"}]}]},
+            "prompt[0].content[0] takes the next of the column images, which has no more; write it there",
+        ),
+        (
+            {"prompt": [{"role": "user", "content": [{"type": "hologram"}]}]},
+            "prompt[0].content[0].type is 'hologram', expected one of text, image, image_url",
+        ),
+        (
+            {"prompt": [{"role": "user", "content": ["hi"]}]},
+            "prompt[0].content[0] is text ('hi'), expected a part such as",
+        ),
+        (
+            {"prompt": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x.y/a"}}]}]},
+            "is of a host that the operator does not allow; allowed: none",
+        ),
+        (
+            {"prompt": [{"role": "user", "content": [{"type": "image", "image": uri(b"x", "image/png")}] * 5}]},
+            "the row has 5 media, the limit media_per_request is 4",
+        ),
     ],
 )
 def test_a_medium_that_cannot_be_taken_is_one_line_with_its_place(tmp_path, more, message):
@@ -195,8 +228,8 @@ def test_a_template_that_shows_no_such_media_is_one_line(tmp_path, capsys):
     source = write(tmp_path / "s.jsonl", ROW | {"images": [uri(png(), "image/png")]}, ROW)
     assert run(["judge", source, "--out", str(tmp_path / "o.jsonl"), "--template", "pair", *SCRIPTED]) == 2
     assert (
-        "line 1: brings image with its prompt, and the template pair shows no media there; --template takes one with "
-        "such slots, as image-pair, or a file" in capsys.readouterr().err
+        "line 1: brings image with its prompt, and the template pair shows no media there; --template image-pair takes "
+        "such rows" in capsys.readouterr().err
     )
     assert run(["judge", source, "--out", str(tmp_path / "p.jsonl"), *SCRIPTED]) == 2
     assert "line 2: brings no media with its prompt, and the template image-pair shows image" in capsys.readouterr().err
@@ -210,3 +243,195 @@ def test_a_judge_that_does_not_see_is_refused_with_a_line_before_any_row(tmp_pat
     line = "reads text, and the template image-pair shows image; take a --judge that does"
     assert line in capsys.readouterr().err
     assert not out.exists()
+
+
+# Media inside of texts, and as completions
+
+
+def spelled(prompt: Prompt) -> str:
+    """The user's turn with the colour of each image in its place."""
+    text, start = "", 0
+    for at, medium in prompt.media:
+        found = PIL.Image.open(medium.path or io.BytesIO(medium.data)).getpixel((0, 0))
+        text += prompt.user[start:at] + {(255, 0, 0): "<red>", (0, 0, 255): "<blue>"}[found]
+        start = at
+    return text + prompt.user[start:]
+
+
+def conversation(*contents: object) -> list[object]:
+    roles = ("user", "assistant") * 3
+    return [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]
+
+
+def test_places_in_a_conversation_take_the_images_of_the_row_in_order(tmp_path):
+    prompt = conversation(
+        [{"type": "image", "text": None}, {"type": "text", "text": "What is it?"}],
+        "Red.",
+        [{"type": "text", "text": "And "}, {"type": "image"}, {"type": "text", "text": "?"}],
+    )
+    row = ROW | {"prompt": prompt, "images": [uri(png("red"), "image/png"), uri(png("blue"), "image/png")]}
+    (sample,) = read(write(tmp_path / "s.jsonl", row))
+    assert sample.media == ()
+    assert [one.kind for one in sample.inside] == ["image", "image"]
+    assert fitting(sample) == "pair"
+    shown = spelled(load_template("pair").render(sample.request()))
+    assert shown == (
+        "[Question]\n[User]\n<red>What is it?\n\n[Assistant]\nRed.\n\n[User]\nAnd <blue>?\n\n"
+        "[Assistant 1's Answer]\na cat\n\n[Assistant 2's Answer]\nsurely a cat"
+    )
+
+
+def test_parts_of_open_ai_bring_their_own_and_completions_may_hold_them(tmp_path):
+    sound = sound_bytes(np.zeros(1_600, np.float32), 16_000, "", LIMITS)
+    prompt = conversation(
+        [
+            {"type": "image_url", "image_url": {"url": uri(png("blue"), "image/png")}},
+            {"type": "text", "text": "Draw it red."},
+            {"type": "input_audio", "input_audio": {"data": base64.b64encode(sound).decode(), "format": "wav"}},
+        ]
+    )
+    drawn = [
+        {"role": "assistant", "content": [{"type": "text", "text": "Here: "}, {"type": "image", "image": "a.png"}]}
+    ]
+    (tmp_path / "a.png").write_bytes(png("red"))
+    (sample,) = read(write(tmp_path / "s.jsonl", {"prompt": prompt, "completions": [drawn, "No.", "Later."]}))
+    assert [one.kind for one in sample.inside] == ["image", "audio", "image"]
+    request = load_template("batch").render(sample.request())
+    assert [one.media.kind for one in request.media] == ["image", "audio", "image"]
+    assert request.user[request.media[2].at - 6 :].startswith("Here: \n\n[Assistant 2's Answer]\nNo.")
+
+
+def test_media_in_a_conversation_are_part_of_what_the_request_is_called(tmp_path):
+    rows = [
+        ROW | {"id": i, "prompt": conversation([{"type": "image", "image": uri(png(colour), "image/png")}, *more])}
+        for i, (colour, more) in enumerate(
+            [("red", []), ("blue", []), ("red", [{"type": "text", "text": "x"}]), ("red", [])]
+        )
+    ]
+    digests = [request_digest(sample.request()) for sample in read(write(tmp_path / "s.jsonl", *rows))]
+    assert digests[0] == digests[3]
+    assert len(set(digests)) == 3
+
+
+def test_parts_that_are_all_text_are_the_text_that_they_spell(tmp_path):
+    parts = conversation([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}])
+    one, other = read(write(tmp_path / "s.jsonl", ROW | {"prompt": parts}, ROW | {"prompt": conversation("ab")}))
+    assert one.prompt == other.prompt
+
+
+@pytest.mark.parametrize(
+    ("template", "prompt", "message"),
+    [
+        ("mos-bvcc", "messages", "template 'mos-bvcc': "),
+        ("image-pair", "messages", "brings no media with its prompt, and the template image-pair shows image there"),
+        ("mj-align", "messages", "template 'mj-align': expected image as completion 1, found text"),
+    ],
+)
+def test_a_template_that_does_not_show_what_stands_in_a_conversation_is_one_line(tmp_path, template, prompt, message):
+    row = ROW | {"prompt": conversation([{"type": "image", "image": uri(png(), "image/png")}])}
+    row["completions"] = row["completions"][: load_template(template).num_completions]
+    source, out = write(tmp_path / "s.jsonl", row), tmp_path / "o.jsonl"
+    samples = read_samples(source)
+    with pytest.raises(SampleError) as error:
+        list(items_of(samples, load_template(template)))
+    assert message in str(error.value)
+    assert "line 1: " in str(error.value)
+    assert "takes such rows" in str(error.value)
+    assert not out.exists()
+
+
+def test_an_assistants_turn_with_a_thought_and_an_image_is_not_half_hidden():
+    picture = Media(kind="image", data=png())
+    turns = (Message(role="user", content="q"), Message(role="assistant", content=("<think>", picture, "</think>a")))
+    request = JudgeRequest(prompt=turns, completions=("a", "b"))
+    with pytest.raises(
+        SampleError, match="an assistant turn holds media and a thought; leave the thought out, or show"
+    ):
+        load_template("pair").render(request)
+    shown = load_template("pair", judge_sees="all").render(request)
+    assert [one.media for one in shown.media] == [picture]
+
+
+def test_completions_that_are_images_are_judged_from_end_to_end(tmp_path, decoder):
+    (tmp_path / "a.png").write_bytes(png("red"))
+    feature = {"bytes": None, "path": "a.png"}
+    turn = [{"role": "assistant", "content": [{"type": "image", "image": "a.png"}]}]
+    pairs = [
+        [{"image": "a.png"}, {"image": uri(png("blue"), "image/png")}],
+        [feature, {"image": feature}],
+        [turn, turn],
+    ]
+    rows = [{"id": i, "prompt": "Draw a red square.", "completions": pair} for i, pair in enumerate(pairs)]
+    source, out = write(tmp_path / "s.jsonl", *rows), tmp_path / "o.jsonl"
+    for more in ([], ["--template", "mj-qual", "--overwrite"]):
+        assert run(["judge", source, "--out", str(out), *SCRIPTED, *more]) == 0
+        found = list(read_outcomes(out))
+        assert {row["template"] for row in found} == {more[1] if more else "mj-align"}
+        assert [row["status"] for row in found] == ["scored"] * 3
+    assert {one.kind for sample in read(source) for one in sample.completions} == {"image"}
+    assert len({row["request"] for row in found}) == 2
+    assert b"base64" not in out.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "own", "name"),
+    [
+        (("text",), (), "score"),
+        (("text", "text"), ("image",), "image-pair"),
+        (("text",) * 3, ("image",), "image-batch"),
+        (("image", "image"), (), "mj-align"),
+        (("image", "image"), ("image",), "gen-edit"),
+        (("video", "video"), (), "gen-video"),
+        (("audio",), (), "mos"),
+        (("text", "text"), ("image", "image"), None),
+        (("text", "image"), (), None),
+        (("image",) * 3, (), None),
+    ],
+)
+def test_without_a_template_the_one_that_fits_the_row_is_taken_or_a_line_says_what_to_do(kinds, own, name):
+    def one(kind: str) -> object:
+        return "text" if kind == "text" else Media(kind=kind, data=b"x")
+
+    sample = Sample(
+        id="x", prompt="q", completions=tuple(map(one, kinds)), media=tuple(map(one, own)), where="s: line 1"
+    )
+    if name:
+        assert fitting(sample) == name
+    else:
+        with pytest.raises(SampleError, match=r"s: line 1: no bundled template shows .*; --template takes a file"):
+            fitting(sample)
+
+
+def test_molecules_are_shown_as_text_below_the_prompt(tmp_path):
+    smiles = ["CC(=O)Oc1ccccc1C(=O)O", "C/C=C\\C", "[Na+].[Cl-]"]
+    (sample,) = read(write(tmp_path / "s.jsonl", ROW | {"molecules": smiles}))
+    shown = load_template("pair").render(sample.request()).user
+    assert shown.startswith(
+        f"[Question]\nWhat is it?\n\n[Molecules]\n1. {smiles[0]}\n2. {smiles[1]}\n3. {smiles[2]}\n\n["
+    )
+    (plain,) = read(write(tmp_path / "t.jsonl", ROW | {"molecules": None}))
+    assert load_template("pair").render(plain.request()).user.startswith("[Question]\nWhat is it?\n\n[Assistant 1")
+    assert request_digest(plain.request()) == request_digest(
+        JudgeRequest(prompt=plain.prompt, completions=plain.completions)
+    )
+    assert request_digest(sample.request()) != request_digest(plain.request())
+    with pytest.raises(SampleError, match="shows no prompt, and this one has molecules"):
+        load_template("mos").render(
+            JudgeRequest(prompt="q", completions=(Media(kind="audio", data=b"x"),), molecules=("CCO",))
+        )
+
+
+def test_pairs_and_choices_that_would_lose_what_was_shown_are_refused(tmp_path, capsys):
+    image, inside = uri(png(), "image/png"), conversation([{"type": "image", "image": uri(png(), "image/png")}])
+    rows = {
+        "images": ROW | {"images": [image]},
+        "inside": ROW | {"prompt": inside},
+        "molecules": ROW | {"molecules": ["C"]},
+    }
+    for name, row in rows.items():
+        source = write(tmp_path / f"{name}.jsonl", row)
+        assert run(["pairs", source, "--out", str(tmp_path / name), *SCRIPTED]) == 2
+        assert "and pairs are" in capsys.readouterr().err
+    source = write(tmp_path / "s.jsonl", ROW | {"completions": [{"image": image}] * 2})
+    assert run(["best-of-n", source, "--out", str(tmp_path / "best"), *SCRIPTED]) == 2
+    assert "brings image inside of a text, or as one; flexreward judge takes it" in capsys.readouterr().err

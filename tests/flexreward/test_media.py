@@ -174,7 +174,7 @@ async def test_a_model_of_text_refuses_media_even_when_it_is_asked_directly(chec
     outcome = (await Judge(engine, load_template("image-score")).judge(request)).outcome
     assert outcome == Unscored(reason=Reason.REFUSED, detail="the engine reads text, and the prompt shows image")
     prompt = load_template("image-score").render(request)
-    with pytest.raises(RefusedError, match="a model of text cannot be shown the image"):
+    with pytest.raises(RefusedError, match="this model cannot be shown the image of this prompt"):
         await anext(engine.generate(prompt, Sampling()))
     await engine.close()
 

@@ -10,6 +10,7 @@ there is no thought, there are only answers.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
@@ -60,6 +61,9 @@ class ForcedEngine:
         answer, prompt = prompt.answer, replace(prompt, answer=None)
         if answer is None:
             raise RefusedError("a forced answer needs its form: give the prompt the answer of its template")
+        if self.can.counts and prompt.media:
+            # To count them media are decoded: once, and not on the loop.
+            await asyncio.to_thread(self.count_tokens, prompt)
         thinks = answer.thought == "first" and not _is_over(prompt.prefix)
         if thinks:
             limit = sampling.max_tokens

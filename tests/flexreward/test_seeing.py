@@ -4,6 +4,7 @@ batch."""
 import asyncio
 import json
 import shutil
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -15,11 +16,15 @@ from PIL import Image
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil, smart_resize
 
 from flexreward.engines.base import Embeddings, Placed, Prompt, Sampling
+from flexreward.engines.forced import ForcedEngine
 from flexreward.engines.senses import Sight
 from flexreward.engines.towers import Span, patches, positions, spectra
 from flexreward.engines.transformers import TransformersEngine
 from flexreward.errors import ContextError, JudgeError, RefusedError
-from flexreward.types import Media
+from flexreward.judge import Judge
+from flexreward.media.limits import CAPS, LIMITS
+from flexreward.templates import load_template
+from flexreward.types import JudgeRequest, Media, Verdict
 from tests.seeing import IMAGES, flicker, hiss, noise, shown, tiny_omni, tiny_vl
 
 GREEDY = Sampling(max_tokens=24)
@@ -314,3 +319,38 @@ def test_what_is_fitted_is_fitted_again_to_itself(width, height):
     assert min(size) >= 28
     if max(size) <= 200 * min(size):
         assert SIGHT.fitted(*size) == size
+
+
+async def test_forced_answers_about_images_and_sounds_are_all_read(hearing):
+    judge = Judge(
+        ForcedEngine(hearing), load_template("mj-align"), sampling=Sampling(max_tokens=5, temperature=1.0), votes=3
+    )
+    judgment = await judge.judge(JudgeRequest(prompt="A cat.", completions=(ONE, TWO)))
+    votes = [vote for order in judgment.orders for vote in order.votes]
+    assert [type(vote.outcome) for vote in votes] == [Verdict] * 6
+    assert len({vote.reply.text for vote in votes}) > 1
+
+
+async def test_media_are_decoded_off_the_event_loop(vl):
+    engine = ForcedEngine(TransformersEngine(vl))
+    decoding = []
+    decode = engine._engine.senses.decoder.decode
+    engine._engine.senses = replace(engine._engine.senses, decoder=Watched(decode, decoding))
+    judge = Judge(engine, load_template("mj-align"), sampling=Sampling(max_tokens=3))
+    await judge.judge(JudgeRequest(prompt="A cat.", completions=(noise(56, 56, seed=8), noise(56, 56, seed=9))))
+    assert len(decoding) == 2
+    assert threading.main_thread() not in decoding
+    await engine.close()
+
+
+class Watched:
+    """A decoder that notes which threads it is called from."""
+
+    limits, caps = LIMITS, CAPS
+
+    def __init__(self, decode, threads):
+        self._decode, self._threads = decode, threads
+
+    def decode(self, media):
+        self._threads.append(threading.current_thread())
+        return self._decode(media)

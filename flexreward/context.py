@@ -1,7 +1,8 @@
 """What becomes of a prompt that is too long for the judge: refused, or cut at its head. Pure but for the counting.
 
 Cut are characters of the request's own prompt, never of the criteria, the completions or the frame. A conversation
-loses its oldest turns, then the head of the oldest that is left; the last character of the last user turn always stays.
+loses its oldest turns, with the media in them, then text from the head of the oldest that is left, whose media stay;
+the last character of the last user turn always stays.
 The cut is the smallest that leaves room for the reply, and the same for every order in which the completions are shown.
 """
 
@@ -12,7 +13,8 @@ from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from flexreward.engines.base import Answer, Sampling
-from flexreward.types import Message, Text
+from flexreward.templates.text import text_of
+from flexreward.types import Media, Message, Text
 
 ContextPolicy: TypeAlias = Literal["refuse", "cut"]
 
@@ -32,7 +34,7 @@ def most_cut(prompt: Text) -> int:
         return max(len(prompt) - 1, 0)
     users = [i for i, turn in enumerate(prompt) if turn.role == "user"]
     until = users[-1] if users else len(prompt) - 1
-    return max(sum(len(turn.content) for turn in prompt[: until + 1]) - 1, 0)
+    return max(sum(len(_text(turn)) for turn in prompt[: until + 1]) - 1, 0)
 
 
 def cut_head(prompt: Text, count: int) -> Text:
@@ -40,11 +42,28 @@ def cut_head(prompt: Text, count: int) -> Text:
     if isinstance(prompt, str):
         return prompt[count:]
     turns: list[Message] = list(prompt)
-    while count and len(turns[0].content) <= count:
-        count -= len(turns.pop(0).content)
+    while count and (length := len(_text(turns[0]))) <= count:
+        count -= length
+        del turns[0]
     if count:
-        turns[0] = replace(turns[0], content=turns[0].content[count:])
+        turns[0] = replace(turns[0], content=_without(turns[0].content, count))
     return tuple(turns)
+
+
+def _text(turn: Message) -> str:
+    return turn.content if isinstance(turn.content, str) else text_of(turn.content)
+
+
+def _without(content: str | tuple[str | Media, ...], count: int) -> str | tuple[str | Media, ...]:
+    """A turn without the first characters of its text."""
+    if isinstance(content, str):
+        return content[count:]
+    kept: list[str | Media] = []
+    for piece in content:
+        if isinstance(piece, str):
+            piece, count = piece[count:], max(count - len(piece), 0)
+        kept.append(piece)
+    return tuple(kept)
 
 
 def fewest(fits: Callable[[int], bool], most: int) -> int | None:

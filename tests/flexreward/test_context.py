@@ -16,7 +16,7 @@ from flexreward.errors import RecipeError, RefusedError
 from flexreward.files.outcomes import Item, header_of, outcome_row
 from flexreward.judge import Judge
 from flexreward.templates import load_template
-from flexreward.types import JudgeRequest, Message, Reason, Unscored, Verdict
+from flexreward.types import JudgeRequest, Media, Message, Reason, Unscored, Verdict
 
 TALK = (
     Message(role="user", content="first"),
@@ -178,3 +178,18 @@ def test_a_real_tokenizer_is_cut_for_votes_waits_and_forced_answers(checkpoint, 
     assert isinstance(short.outcome, Unscored)
     assert short.outcome.reason is Reason.CONTEXT
     assert short.prompt_cut == 0
+
+
+IMAGE = Media(kind="image", data=b"x")
+LOOK = (
+    Message(role="user", content=("old ", IMAGE, "image")),
+    Message(role="user", content=("this ", IMAGE, " or that ", IMAGE)),
+)
+
+
+def test_a_turn_that_goes_takes_its_media_along_and_one_that_is_cut_keeps_them():
+    assert most_cut(LOOK) == len("old image" + "this  or that ") - 1
+    assert cut_head(LOOK, 2) == (Message(role="user", content=("d ", IMAGE, "image")), LOOK[1])
+    assert cut_head(LOOK, len("old image")) == (LOOK[1],)
+    assert cut_head(LOOK, len("old imagethis  or")) == (Message(role="user", content=("", IMAGE, " that ", IMAGE)),)
+    assert cut_head(LOOK, most_cut(LOOK)) == (Message(role="user", content=("", IMAGE, " ", IMAGE)),)

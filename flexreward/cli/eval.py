@@ -186,8 +186,7 @@ def _judge(
     recipe = jobs.recipe_of(job, **changes)
     if recipe.stop_error is not None:
         raise RecipeError("stop: an evaluation tells what each vote is worth, and reads them all; leave it out")
-    # A server is sent the files as they are, and told nothing of a size.
-    if protocol is Protocol.PUBLISHED and recipe.engine != "openai":
+    if protocol is Protocol.PUBLISHED:
         selection = replace(selection, image_size=drawn.image_size)
     template = load_template(job.template or selection.benchmark.template)
     order_seed = recipe.seed if asked is Shown.RANDOM else None

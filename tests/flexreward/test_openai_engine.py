@@ -17,7 +17,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from math import inf
@@ -37,7 +37,7 @@ from flexreward.errors import ContextError, DeadlineError, EngineError, JudgeErr
 from flexreward.ledger import Ledger
 from flexreward.ledger.store import Store
 from flexreward.types import JudgeRequest, Media, Reason, TokenLogprob, Unscored, Verdict
-from tests.seeing import flicker, hiss
+from tests.seeing import flicker, hiss, noise
 
 PROMPT = Prompt(system="You judge.", user="Which is better?")
 DRAWN = Sampling(temperature=0.7, n=3, seed=2**52 + 5)
@@ -394,6 +394,16 @@ async def test_an_image_is_sent_as_it_was_decoded_whatever_its_file_was(server):
     assert kind == "data:image/png;base64"
     sent = np.asarray(Image.open(io.BytesIO(base64.b64decode(body))))
     assert np.array_equal(sent, np.rot90(pixels, -1))
+
+
+async def test_an_image_with_a_size_of_its_own_is_sent_at_that_size(server):
+    from PIL import Image
+
+    sized = replace(noise(40, 30), size=(12, 10))
+    prompt = Prompt(system="", user="", media=(Placed(0, sized),))
+    await replies_of(engine_of(server, modalities=["image"]), prompt, Sampling())
+    url = server.bodies[0]["messages"][0]["content"][0]["image_url"]["url"]
+    assert Image.open(io.BytesIO(base64.b64decode(url.partition(",")[2]))).size == (12, 10)
 
 
 async def test_a_sound_is_sent_as_mono_at_16_khz(server):

@@ -68,12 +68,13 @@ class ForcedEngine:
         if thinks:
             limit = sampling.max_tokens
             if self.can.counts:
-                limit = min(limit, self._left(prompt, prompt.prefix + END, answer, least=1))
+                left = await asyncio.to_thread(self._left, prompt, prompt.prefix + END, answer, least=1)
+                limit = min(limit, left)
             free = replace(sampling, max_tokens=limit, stop=(*sampling.stop, END))
             first, go_on = self._engine.generate(prompt, free), partial(self._answer, prompt, answer, sampling)
         else:
             if self.can.counts:
-                self._left(prompt, prompt.prefix, answer, least=0)
+                await asyncio.to_thread(self._left, prompt, prompt.prefix, answer, least=0)
             first = self._engine.generate(prompt, _held(sampling, answer))
             go_on = partial(self._after_answer, prompt, answer, sampling)
         replies = in_rounds(first, go_on, n=sampling.n)
@@ -87,7 +88,7 @@ class ForcedEngine:
     async def _answer(self, prompt: Prompt, answer: Answer, sampling: Sampling, reply: Reply) -> Reply:
         """The answer to a thought."""
         ended = reply.text.endswith(END)
-        thought = self._fitting(prompt, answer, reply)
+        thought = await asyncio.to_thread(self._fitting, prompt, answer, reply)
         started = replace(prompt, prefix=thought + END)
         held = replace(_held(sampling, answer), n=1, seed=seed_of(sampling.seed, reply.index, -1))
         try:
@@ -131,7 +132,7 @@ class ForcedEngine:
         )
 
     def _left(self, prompt: Prompt, prefix: str, answer: Answer, *, least: int) -> int:
-        """Tokens of the context that ``prefix`` and an answer after it leave free.
+        """Tokens of the context that ``prefix`` and an answer after it leave free. Counting may decode media.
 
         Raises:
             ContextError: They are fewer than ``least``.

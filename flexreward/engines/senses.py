@@ -13,7 +13,7 @@ import asyncio
 import json
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from math import ceil, floor, sqrt
@@ -30,7 +30,6 @@ from flexreward.types import Media
 if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
-    from PIL.Image import Image
 
 CACHE_BYTES = 256 << 20
 """Of media made ready and kept: the two orders of a pair, and all votes, show the same ones."""
@@ -112,9 +111,8 @@ class Shown:
     """Rows of the model's input."""
     frames_THWC: npt.NDArray[np.uint8] | None = None
     """Of an image, T is 1; of a film, even. H and W are multiples of ``Sight.side``."""
-    image: Image | None = None
-    """The same image once more, for an engine that takes such."""
     film: Film | None = None
+    """Where the frames are those of a film: which they are, and how fast it goes."""
     samples_N: npt.NDArray[np.float32] | None = None
     rows_TD: npt.NDArray[np.float32] | None = None
     """Rows that were made elsewhere, of the model's own width D."""
@@ -125,17 +123,55 @@ class Shown:
         return sum(array.nbytes for array in (self.frames_THWC, self.samples_N) if array is not None)
 
 
+class Shelf:
+    """Media made ready: each once, by whoever asks first, and kept while there is room. For any thread."""
+
+    def __init__(self, max_bytes: int = CACHE_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._kept: OrderedDict[str, Future[Shown]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: str, make: Callable[[], Shown]) -> Shown:
+        """What ``make`` made, now or before. What it raises is raised to all who wait, and not kept."""
+        with self._lock:
+            if (found := self._kept.get(key)) is None:
+                mine = self._kept[key] = Future()
+            else:
+                self._kept.move_to_end(key)
+        if found is not None:
+            return found.result()
+        try:
+            shown = make()
+        except BaseException as error:
+            with self._lock:
+                del self._kept[key]
+            mine.set_exception(error)
+            raise
+        mine.set_result(shown)
+        self._make_room()
+        return shown
+
+    def _make_room(self) -> None:
+        with self._lock:
+            done = {key: one.result().num_bytes for key, one in self._kept.items() if one.done()}
+            taken = sum(done.values())
+            for key, num_bytes in done.items():
+                if taken <= self._max_bytes:
+                    return
+                del self._kept[key]
+                taken -= num_bytes
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Senses:
-    """What one checkpoint is shown, by kind, and the media made ready for it. May be used from many threads."""
+    """What one checkpoint is shown, by kind, and the media made ready for it. For any thread."""
 
     slots: Mapping[str, Slot] = field(default_factory=dict)
     """Tokens around the medium, by kind: whatever has one can be shown."""
     sight: Sight | None = None
     hearing: Hearing | None = None
     decoder: Decoder = field(default_factory=shared_decoder)
-    _kept: OrderedDict[str, Future[Shown]] = field(default_factory=OrderedDict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    shelf: Shelf = field(default_factory=Shelf)
 
     @property
     def kinds(self) -> frozenset[str]:
@@ -169,40 +205,12 @@ class Senses:
             raise RefusedError(f"this model cannot be shown the {unseen} of this prompt")
         try:
             check_request([one for one in media if isinstance(one, Media)], self.decoder.limits)
-            return tuple(self._rows(one) if isinstance(one, Embeddings) else self._once(one) for one in media)
+            return tuple(self._rows(one) if isinstance(one, Embeddings) else self._kept(one) for one in media)
         except SampleError as error:
             raise RefusedError(str(error)) from error
 
-    def _once(self, media: Media) -> Shown:
-        """Made once, by whoever comes first; the rest wait for it."""
-        key = f"{media.kind} {media.digest}"
-        with self._lock:
-            if (found := self._kept.get(key)) is not None:
-                self._kept.move_to_end(key)
-            else:
-                mine = self._kept[key] = Future()
-        if found is not None:
-            return found.result()
-        try:
-            shown = self._made(media)
-        except BaseException as error:
-            with self._lock:
-                del self._kept[key]
-            mine.set_exception(error)
-            raise
-        mine.set_result(shown)
-        self._make_room()
-        return shown
-
-    def _make_room(self) -> None:
-        with self._lock:
-            done = {key: one.result().num_bytes for key, one in self._kept.items() if one.done()}
-            taken = sum(done.values())
-            for key, num_bytes in done.items():
-                if taken <= CACHE_BYTES:
-                    return
-                del self._kept[key]
-                taken -= num_bytes
+    def _kept(self, media: Media) -> Shown:
+        return self.shelf.get(f"{media.kind} {media.digest}", lambda: self._made(media))
 
     def _made(self, media: Media) -> Shown:
         import numpy as np
@@ -221,7 +229,7 @@ class Senses:
                 return self._seen("video", media.digest, decoded.frames_THWC, film=decoded)
             size = self.sight.fitted(decoded.width, decoded.height)
             image = decoded if decoded.size == size else decoded.resize(size, Resampling.BICUBIC)
-            return self._seen("image", media.digest, np.asarray(image, dtype=np.uint8)[None], image=image)
+            return self._seen("image", media.digest, np.asarray(image, dtype=np.uint8)[None])
         except MediaError as error:
             raise MediaError(f"{where}: {error}") from error
 

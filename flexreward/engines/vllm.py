@@ -368,9 +368,11 @@ def _by_kind(shown: Sequence[Shown], what: Callable[[Shown], Any]) -> dict[str, 
 
 
 def _for_vllm(one: Shown) -> Any:
-    if one.kind == "image":
-        return one.image
-    return (one.samples_N, 16_000) if one.frames_THWC is None else one.frames_THWC.copy()
+    from PIL import Image
+
+    if one.frames_THWC is None:
+        return one.samples_N, 16_000
+    return one.frames_THWC.copy() if one.film else Image.fromarray(one.frames_THWC[0])
 
 
 def _as_they_are(shown: Sequence[Shown]) -> dict[str, Any]:

@@ -253,6 +253,13 @@ class Judgment:
         return len(set(winners)) == 1
 
     @property
+    def confidence(self) -> float | None:
+        """Share of the replies that say what the judgment says, orders counting alike (``flexreward.confidence``)."""
+        from flexreward.confidence import confidence
+
+        return confidence(self.outcome, self.orders)
+
+    @property
     def prompt_tokens(self) -> int:
         """Tokens read, a shared prefill counted once."""
         return sum(o.votes[0].reply.prompt_tokens for o in self.orders if o.votes)

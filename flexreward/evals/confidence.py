@@ -11,6 +11,7 @@ from flexreward.evals.base import Task
 from flexreward.evals.recount import choices, outcomes, read, sides, spearman
 from flexreward.evals.scaling import FEWEST, nearness
 from flexreward.evals.table import Bools, Floats, Table, table_of
+from flexreward.evals.winners import winners
 from flexreward.types import Judgment, Scale, Verdict, Vote
 
 COVERAGES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
@@ -21,7 +22,8 @@ def confidences(table: Table, task: Task, scale: Scale) -> dict[str, Floats]:
 
     ``margin``: from the best score to the next, as a share of the scale. ``votes``: how many of a prompt's readable
     votes choose what most of them choose; for ratings 1 less their standard deviation as a share of the scale. The mean
-    over orders. ``orders``: 1 where both orders choose the same, else 0, where both were asked.
+    over orders. ``orders``: 1 where both orders choose the same, else 0, where both were asked. ``agreement``: both in
+    one, the confidence of ``flexreward.confidence``.
     """
     width = scale.high - scale.low
     num_orders, num_votes = table.votes_NOKC.shape[1:3]
@@ -45,7 +47,22 @@ def confidences(table: Table, task: Task, scale: Scale) -> dict[str, Floats]:
         chosen_NO = choices(orders_NOC[:, :, None])[..., 0]
         known_N = ~np.isnan(orders_NOC[..., 0]).any(axis=1)
         found["orders"] = np.where(known_N, (chosen_NO == chosen_NO[:, :1]).all(axis=1), np.nan)
+    if num_orders * num_votes > 1:
+        found["agreement"] = _agreement(table, task, width)
     return found
+
+
+def _agreement(table: Table, task: Task, width: float) -> Floats:
+    """(N,) Share of the replies that say what the outcome says, orders counting alike."""
+    asked_NO, read_NOK = table.first_NO >= 0, read(table.votes_NOKC)
+    num_read_NO = read_NOK.sum(axis=2)
+    if task == "rating":
+        share_NO = np.maximum(1 - 2 * _deviation(table.votes_NOKC[..., 0]) / width, 0)
+    else:
+        same_NOK = choices(table.votes_NOKC) == winners(table.scores_NC)[:, None, None]
+        share_NO = (same_NOK & read_NOK).sum(axis=2) / np.maximum(num_read_NO, 1)
+    known_N = table.scored_N & (num_read_NO.sum(axis=1) > 1) & ((num_read_NO > 0) | ~asked_NO).all(axis=1)
+    return np.where(known_N, _mean_where(share_NO, asked_NO), np.nan)
 
 
 def confidence_of(judgment: Judgment, scale: Scale) -> dict[str, float]:
@@ -65,9 +82,11 @@ def confidence_of(judgment: Judgment, scale: Scale) -> dict[str, float]:
     }
     found = confidences(table_of([row]), "rating" if shown == 1 else "pair", scale)
     known = {name: float(sure_N[0]) for name, sure_N in found.items() if not np.isnan(sure_N[0])}
-    if "orders" in found:
-        known.pop("orders", None)
-        known |= {} if judgment.consistent is None else {"orders": float(judgment.consistent)}
+    # However the votes of an order are counted: a table's recount knows only their mean.
+    for name, told in (("orders", judgment.consistent), ("agreement", judgment.confidence)):
+        if name in found:
+            known.pop(name, None)
+            known |= {} if told is None else {name: float(told)}
     return known
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 FIELDS = (
     *("id", "request", "template", "status", "reason", "detail", "scores", "rewards", "preferred", "tie"),
-    *("orders", "judge", "tokens", "prompt_cut"),
+    *("confidence", "orders", "judge", "tokens", "prompt_cut"),
 )
 """What a line holds before the columns that are carried through; ``rewards`` only where the judge is calibrated,
 ``prompt_cut`` only where something was cut."""
@@ -103,6 +103,7 @@ def outcome_row(judgment: Judgment, item: Item) -> dict[str, Any]:
         **({} if judgment.calibrator is None else {"rewards": list(rewards(judgment))}),
         "preferred": verdict.preferred if verdict else None,
         "tie": verdict.tie if verdict else False,
+        "confidence": judgment.confidence,
         "orders": [_order_row(order) for order in judgment.orders],
         "judge": judgment.judge,
         "tokens": {"prompt": judgment.prompt_tokens, "completion": judgment.completion_tokens},

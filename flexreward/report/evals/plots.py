@@ -110,7 +110,7 @@ def _span(one: Part) -> str:
     return f"{plural(one['n'], 'row')} of {one['low']:,.0f} to {one['high']:,.0f} characters"
 
 
-NAMES = {"margin": "margin", "votes": "votes", "orders": "orders"}
+NAMES = {"margin": "margin", "votes": "votes", "orders": "orders", "agreement": "replies"}
 STYLES = {"margin": "judge", "votes": "people", "orders": "after"}
 
 
@@ -126,8 +126,9 @@ def coverage_plot(confidence: Part) -> Plot | None:
     return line_plot(
         "coverage",
         "Does it know when it is right?",
-        "Share of rows judged right among the surest, by the margin of its scores, by agreement of its votes, or by "
-        f"agreement of its orders. A useful confidence falls to the right. AUROC: {', '.join(told)}.",
+        "Share of rows judged right among the surest, by the margin of its scores, by agreement of its votes, "
+        "of its orders, or of all its replies with the outcome. A useful confidence falls to the right. "
+        f"AUROC: {', '.join(told)}.",
         series,
         axis="share of rows kept, the surest first",
         ticks_x=[(value, percent(value, 0)) for value in (0.1, 0.25, 0.5, 0.75, 1.0)],

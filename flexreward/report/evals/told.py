@@ -163,6 +163,10 @@ SURETY = {
     "margin": ("margin", "From the best score to the next, as a share of the scale, the mean."),
     "votes": ("votes agree", "How many of a row’s votes say what most of them say, the mean: self-consistency."),
     "orders": ("orders agree", "Rows on which both orders choose alike."),
+    "agreement": (
+        "replies agree",
+        "Replies, over all votes and orders, that say what the outcome says: its confidence.",
+    ),
 }
 
 PARSE_RATE = (

@@ -112,13 +112,16 @@ def test_confidence_by_margin_votes_and_orders():
     assert found["margin"][0] == pytest.approx((9 - 2) / 9)
     np.testing.assert_allclose(found["votes"], [1, (2 / 3 + 1) / 2, 1])
     np.testing.assert_array_equal(found["orders"], [1, 0, math.nan])
+    # Of the second row, which the orders together give to the other side: one of three replies, and all three.
+    np.testing.assert_allclose(found["agreement"], [1, (1 / 3 + 1) / 2, 1])
 
 
 def test_ratings_are_sure_where_their_votes_agree():
     table = table_of([line(0, [[[5], [5]]], [5]), line(1, [[[1], [10]]], [5])])
     found = confidences(table, "rating", TEN)
-    assert set(found) == {"votes"}
+    assert set(found) == {"votes", "agreement"}
     np.testing.assert_allclose(found["votes"], [1, 0.5])
+    np.testing.assert_allclose(found["agreement"], [1, 0])
 
 
 def test_a_judge_that_is_sure_where_it_is_right_is_told_from_one_that_is_not():
@@ -136,7 +139,7 @@ def test_a_judge_that_is_sure_where_it_is_right_is_told_from_one_that_is_not():
 
 def test_agreement_of_votes_tells_right_from_wrong():
     found = told_by_confidence(noisy(300, 5, orders=2), "pair", TEN)
-    assert set(found) == {"margin", "votes", "orders"}
+    assert set(found) == {"margin", "votes", "orders", "agreement"}
     assert all(one["auroc"] > 0.6 for one in found.values())
     assert all(one["coverage"][0]["accuracy"] > one["coverage"][-1]["accuracy"] for one in found.values())
 

@@ -28,6 +28,7 @@ from pydantic import (
 )
 
 from flexreward.errors import RecipeError
+from flexreward.media.limits import FilmCaps, Limits, read_limits
 from flexreward.stops import MOST_ERROR, check_stop
 
 if TYPE_CHECKING:
@@ -99,6 +100,9 @@ class JudgeRecipe(BaseModel):
     """Longest time for one request, in seconds; what is not there by then is unscored."""
     calibrator: str | None = None
     """A file that ``flexreward eval --calibrate`` wrote for this judge: rewards are probabilities then."""
+    media: dict[str, Any] = Field(default_factory=dict)
+    """What images, sounds and films are held to, and how many frames of a film are shown: fields of
+    ``flexreward.media.limits`` by name, such as ``image_pixels``, ``video_seconds``, ``fps``, ``frame_pixels``."""
     options: dict[str, Any] = Field(default_factory=dict)
     """Further keyword arguments of the engine; for ``openai`` see ``flexreward.engines.remote.Remote``."""
 
@@ -119,10 +123,26 @@ class JudgeRecipe(BaseModel):
             rates = f"a rate above 0 and at most {MOST_ERROR:g}"
             raise ValueError(f"expected none, lossless or {{error: RATE}}, {rates}") from error
 
+    @field_validator("media")
+    @classmethod
+    def _known_limits(cls, value: dict[str, Any]) -> dict[str, Any]:
+        read_limits(value)
+        return value
+
     @model_validator(mode="after")
     def _scores_have_no_stop(self) -> JudgeRecipe:
         check_stop(self.stop_error, aggregate=self.aggregate, num_completions=None)
         return self
+
+    @property
+    def limits(self) -> Limits:
+        """What media are held to."""
+        return read_limits(self.media)[0]
+
+    @property
+    def caps(self) -> FilmCaps:
+        """Which frames of a film are shown."""
+        return read_limits(self.media)[1]
 
     @property
     def stop_error(self) -> float | None:
@@ -209,7 +229,14 @@ def resolve_judge(name: str | Path | None = None) -> JudgeRecipe:
 
 
 def open_engine(recipe: JudgeRecipe) -> Engine:
-    """The engine with its model loaded."""
+    """The engine with its model loaded, media held to the recipe's limits."""
+    from flexreward.media.decoder import decoding
+
+    with decoding(recipe.limits, recipe.caps):
+        return _open_engine(recipe)
+
+
+def _open_engine(recipe: JudgeRecipe) -> Engine:
     from flexreward.engines import load_engine
 
     if recipe.engine == "scripted":

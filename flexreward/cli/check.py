@@ -44,6 +44,8 @@ def check(
         more.append("prompts that are too long cut at their head")
     if resolved.stop_error is not None:
         more.append(f"stop {name_of_stop(resolved.stop_error)}")
+    if resolved.media:
+        more.append("media " + ", ".join(f"{name} {value}" for name, value in resolved.media.items()))
     if resolved.calibrator:
         curve = load_calibrator(Path(resolved.calibrator))
         more.append(f"rewards calibrated on {curve.n} rows of {curve.benchmark or 'unknown data'} ({curve.kind})")

@@ -43,6 +43,7 @@ def read(job: JobOptions, *, reserved: Collection[str]) -> Iterator[Sample]:
         refuse_empty=job.refuse_empty,
         max_row_bytes=int(job.max_row_mib * 2**20),
         hosts=job.media_host or (),
+        limits=resolve_judge(job.judge).limits,
     )
 
 

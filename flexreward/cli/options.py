@@ -127,7 +127,8 @@ class JobOptions(JudgeOptions):
             "--media-host",
             metavar="HOST",
             rich_help_panel=ROWS,
-            help="A host that images, videos and audios may be fetched from; may be repeated.",
+            help="A host that images, videos and audios may be fetched from; may be repeated. What they are held to "
+            "stands in the recipe, as media.",
         ),
     ] = None
 

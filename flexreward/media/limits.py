@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from math import inf
+from typing import Any
 
 from flexreward.types import Modality
 
@@ -63,3 +67,30 @@ class FilmCaps:
 
 LIMITS = Limits()
 CAPS = FilmCaps()
+
+
+def read_limits(values: Mapping[str, object]) -> tuple[Limits, FilmCaps]:
+    """Fields of ``Limits`` and of ``FilmCaps`` by name, the rest at their defaults.
+
+    Raises:
+        ValueError: One line: there is no such field, or its value is none that it can have.
+    """
+    defaults = {field.name: field.default for kind in (Limits, FilmCaps) for field in fields(kind)}
+    for name, value in values.items():
+        if name not in defaults:
+            near = difflib.get_close_matches(str(name), defaults, 1)
+            hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(defaults)}"
+            raise ValueError(f"unknown field {str(name)!r}, {hint}")
+        whole = isinstance(defaults[name], int)
+        if isinstance(value, bool) or not isinstance(value, int if whole else int | float) or not 0 < value < inf:
+            raise ValueError(f"{name} is {value!r}, expected a {'whole ' if whole else ''}number above 0")
+    own: list[dict[str, Any]] = [
+        {field.name: values[field.name] for field in fields(kind) if field.name in values}
+        for kind in (Limits, FilmCaps)
+    ]
+    limits, caps = Limits(**own[0]), FilmCaps(**own[1])
+    if caps.frame_pixels < 28 * 28:
+        raise ValueError(f"frame_pixels is {caps.frame_pixels}, expected at least 784: frames have sides of 28")
+    if limits.memory_bytes < 128 * MIB:
+        raise ValueError(f"memory_bytes is {limits.memory_bytes}, expected at least {128 * MIB}: libraries take that")
+    return limits, caps

@@ -1,7 +1,10 @@
 """vLLM's processes end with the one that started them, however that ends: also when nobody could say goodbye.
 
-vLLM calls ``watch`` in each of its processes as it begins (a plug-in of the group ``vllm.general_plugins``, which
-pyproject.toml names). Only processes that an engine of ours started know an owner; all others are left alone.
+Whoever starts an engine becomes its owner, and its engines' processes bear the owner's mark in their environment, as
+does all that these start in turn. A small process of its own waits for the owner's end, and then ends what bears the
+mark. It needs nothing of vLLM, so it holds from the first moment of a start, and for helpers of every kind.
+
+This file is run as that process, by its path and without flexreward: it imports the standard library alone.
 """
 
 from __future__ import annotations
@@ -10,28 +13,32 @@ import contextlib
 import os
 import select
 import signal
-import threading
+import sys
+import time
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from pathlib import Path
 
 OWNER = "FLEXREWARD_VLLM_OWNER"
 """Process id and starting time of the owner: an id alone may have passed on to another process."""
-NAMES, GROUP = ("flexreward", "flexreward-models"), "vllm.general_plugins"
+KEPT = "SPT_NOENV"
+"""Tells setproctitle, which vLLM names its processes with, to leave their environment readable."""
+QUIET_S = 1.0
+"""How long nothing may be found before the search ends: a process shows its mark a moment after it was started."""
 
-
-def installed() -> bool:
-    """Whether vLLM will find ``watch``. Not so where flexreward runs from a folder that was never installed."""
-    return {point.name for point in entry_points(group=GROUP)} >= set(NAMES)
+_watched: set[str] = set()
+"""Owners for whom a process waits: this one, once it has started an engine, and not the one it was forked from."""
 
 
 @contextlib.contextmanager
 def owned() -> Iterator[None]:
-    """What is started inside belongs to this process, and what that starts in turn."""
-    before = {name: os.environ.get(name) for name in (OWNER, "VLLM_PLUGINS")}
-    os.environ[OWNER] = f"{os.getpid()} {_started(os.getpid())}"
-    if (allowed := before["VLLM_PLUGINS"]) is not None:
-        os.environ["VLLM_PLUGINS"] = ",".join(filter(None, (*allowed.split(","), *NAMES)))
+    """What is started inside ends with this process, and what that starts in turn; by whichever thread it is."""
+    owner = f"{os.getpid()} {_started(os.getpid())}"
+    if owner not in _watched:
+        _watch(owner)
+        _watched.add(owner)
+    marks = {OWNER: owner, KEPT: "1"}
+    before = {name: os.environ.get(name) for name in marks}
+    os.environ.update(marks)
     try:
         yield
     finally:
@@ -42,24 +49,36 @@ def owned() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def watch() -> None:
-    """End this process as soon as its owner has ended; nothing where there is none. Returns at once."""
-    owner = os.environ.get(OWNER, "")
-    if not owner or owner == f"{os.getpid()} {_started(os.getpid())}":
-        return
+def _watch(owner: str) -> None:
+    """Start the process that waits. It is in a session of its own, so that Ctrl-C and a hang-up pass it by."""
+    quiet = [(os.POSIX_SPAWN_OPEN, fd, os.devnull, os.O_RDWR, 0) for fd in (0, 1, 2)]  # a pipe of ours may end with us
+    command = [sys.executable, "-I", "-S", __file__, owner]
+    environment = {name: value for name, value in os.environ.items() if name != OWNER}  # it must not end itself
+    os.waitpid(os.posix_spawn(sys.executable, command, environment, file_actions=quiet, setsid=True), 0)
+
+
+def _wait_and_end(owner: str) -> None:
     pid, _, started = owner.partition(" ")
-    try:
+    with contextlib.suppress(ProcessLookupError):
         watched = os.pidfd_open(int(pid))
-    except ProcessLookupError:
-        _end()
-    if _started(int(pid)) != started:
-        _end()
+        if _started(int(pid)) == started:
+            select.select([watched], [], [])
+    found_s = time.monotonic()
+    while time.monotonic() - found_s < QUIET_S:
+        for orphan in _marked(owner):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(orphan, signal.SIGKILL)
+                found_s = time.monotonic()
+        time.sleep(0.05)
 
-    def wait() -> None:
-        select.select([watched], [], [])
-        _end()
 
-    threading.Thread(target=wait, name="flexreward-owner", daemon=True).start()
+def _marked(owner: str) -> Iterator[int]:
+    mark = f"{OWNER}={owner}".encode()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        # Those of other users cannot be read, and a process may have ended.
+        with contextlib.suppress(OSError):
+            if mark in path.read_bytes().split(b"\0"):
+                yield int(path.parent.name)
 
 
 def _started(pid: int) -> str:
@@ -71,5 +90,5 @@ def _started(pid: int) -> str:
         return ""
 
 
-def _end() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
+if __name__ == "__main__" and os.fork() == 0:  # no child of the owner, which may wait for all of its own
+    _wait_and_end(sys.argv[1])

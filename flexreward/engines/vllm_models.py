@@ -3,14 +3,20 @@ processor files. Weights are never copied."""
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import tempfile
+from collections.abc import Iterator
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 from flexreward.engines.checkpoint import Checkpoint
 
 THINKER = "FlexRewardOmniThinker"
+PLUGIN, GROUP = "flexreward-models", "vllm.general_plugins"
+"""As pyproject.toml names ``register`` to vLLM."""
 WHOLE, ALONE = "qwen2_5_omni", "qwen2_5_omni_thinker"
 
 
@@ -19,6 +25,24 @@ def register() -> None:
     from vllm import ModelRegistry
 
     ModelRegistry.register_model(THINKER, "flexreward.engines.vllm_thinker:OmniThinker")
+
+
+def installed() -> bool:
+    """Whether vLLM will find ``register``. Not so where flexreward runs from a folder that was never installed."""
+    return any(point.name == PLUGIN for point in entry_points(group=GROUP))
+
+
+@contextlib.contextmanager
+def allowed() -> Iterator[None]:
+    """What is started inside calls ``register``, also where VLLM_PLUGINS names all plug-ins that are to be loaded."""
+    before = os.environ.get("VLLM_PLUGINS")
+    if before is not None:
+        os.environ["VLLM_PLUGINS"] = ",".join(filter(None, (*before.split(","), PLUGIN)))
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ["VLLM_PLUGINS"] = before
 
 
 class View:

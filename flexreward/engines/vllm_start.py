@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from flexreward.engines import orphans
+from flexreward.engines import orphans, vllm_models
 from flexreward.errors import JudgeError, RecipeError
 
 GIB = 2**30
@@ -120,9 +120,9 @@ def start(options: Mapping[str, Any]) -> Any:
     from vllm.engine.arg_utils import AsyncEngineArgs
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    if not orphans.installed():
+    if not vllm_models.installed():
         raise JudgeError(
-            "engine vllm: flexreward runs from a folder that was not installed, so vLLM's processes would outlive it; "
+            "engine vllm: flexreward runs from a folder that was not installed, so vLLM would not know its models; "
             "pip install -e that folder"
         )
     known = AsyncEngineArgs.__dataclass_fields__
@@ -132,7 +132,7 @@ def start(options: Mapping[str, Any]) -> Any:
     os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     name = Path(options["model"]).name
     try:
-        with orphans.owned():
+        with orphans.owned(), vllm_models.allowed():
             return AsyncLLM.from_engine_args(AsyncEngineArgs(**options))
     except (ValueError, RuntimeError, OSError, ImportError, NotImplementedError) as error:
         raise JudgeError(f"{name}: vLLM does not start with this model: {_one_line(error)}") from error

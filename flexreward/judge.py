@@ -82,7 +82,7 @@ class Judge:
         if sampling.logprobs and not engine.can.logprobs:
             raise RecipeError(f"logprobs: the engine {name} reports none; set it to 0")
         if aggregate == "expected":
-            check_expected(engine=name, logprobs=engine.can.logprobs, template=template.id, reader=template.reader)
+            check_expected(name, engine.can, template=template.id, reader=template.reader)
             sampling = replace(sampling, logprobs=sampling.logprobs or TOP)
         if stop is not None:
             check_stop(stop, aggregate=aggregate, num_completions=template.num_completions)

@@ -110,6 +110,8 @@ class Capabilities:
     logprobs: bool = False
     constrained: bool = False
     """What is written can be held to ``Sampling.pattern``."""
+    held_logprobs: bool = False
+    """Log-probabilities can be had of what is held to a pattern too."""
     modalities: frozenset[str] = frozenset({"text"})
     """``text``, and the kinds of media that are shown to the model."""
     counts: bool = False

@@ -44,7 +44,7 @@ class ForcedEngine:
         if not engine.can.constrained:
             raise RecipeError(f"think: the engine {name} cannot be held to the form of an answer; leave it out")
         self._engine = engine
-        self.can = replace(engine.can, forced=True)
+        self.can = replace(engine.can, forced=True, logprobs=engine.can.held_logprobs)
 
     @property
     def identity(self) -> dict[str, str]:

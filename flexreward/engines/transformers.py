@@ -74,6 +74,7 @@ class TransformersEngine:
             prefix=True,
             logprobs=True,
             constrained=True,
+            held_logprobs=True,
             counts=True,
             prompt_embeddings=True,
             modalities=frozenset({"text"}) | self.senses.kinds,

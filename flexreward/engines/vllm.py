@@ -79,6 +79,7 @@ class VLLMEngine:
             prefix=True,
             logprobs=True,
             constrained=True,
+            held_logprobs=True,
             counts=True,
             prompt_embeddings=prompt_embeddings,
             modalities=frozenset({"text"}) | self.senses.kinds,

@@ -31,7 +31,7 @@ PROMPT = Prompt(system="", user="2+2?", answer=Answer("<answer>[1-5]</answer>", 
 class Writer:
     """Ten tokens of thought a round, or what ``thoughts`` say next; answers held to a pattern are 3s."""
 
-    can = Capabilities(prefix=True, constrained=True, logprobs=True)
+    can = Capabilities(prefix=True, constrained=True, logprobs=True, held_logprobs=True)
     identity = {"engine": "writer", "model": "m"}  # noqa: RUF012
 
     def __init__(self, *thoughts: str, fails: Exception | None = None) -> None:

@@ -875,6 +875,18 @@ async def test_an_answer_is_forced_over_a_vllm_server(server, tmp_path):
     assert [body["max_tokens"] for body in server.bodies[-2:]] == [9, 43]
 
 
+def test_a_forced_answer_of_a_server_has_no_expected_score_and_that_is_said_before_anything_is_asked(server, tmp_path):
+    recipe = recipe_of(server, tmp_path, "think: 9\naggregate: expected\n")
+    vllm = recipe.model_copy(update={"options": {**recipe.options, "dialect": "vllm"}})
+    with pytest.raises(
+        RecipeError, match=r"the engine openai reports none of a forced answer; take mean, or leave out"
+    ):
+        open_judge(vllm)
+    assert not any("2+2?" in json.dumps(body) or "structured_outputs" in body for body in server.bodies)
+    assert open_judge(vllm.model_copy(update={"think": None})).aggregate == "expected"
+    assert open_judge(vllm.model_copy(update={"aggregate": "mean"})).engine.can.forced
+
+
 def test_a_judge_error_is_what_a_command_says_in_one_line(server, tmp_path, capsys):
     (tmp_path / "s.jsonl").write_text(json.dumps({"id": "a", "prompt": "p", "completions": ["x", "y"]}) + "\n")
     out = tmp_path / "o.jsonl"

@@ -27,6 +27,7 @@ BENCHES = {
     "engine": "flexreward.bench.engine:bars",
     "eval": "flexreward.bench.eval:bars",
     "expected": "flexreward.bench.expected:bars",
+    "thinking": "flexreward.bench.thinking:bars",
     "votes": "flexreward.bench.votes:bars",
 }
 """Each names a function without arguments that returns bars by name."""

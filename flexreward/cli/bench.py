@@ -9,7 +9,10 @@ import typer
 
 def bench(
     name: Annotated[
-        str, typer.Argument(metavar="NAME", help="Which bench: engine, eval, expected or votes.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="NAME", help="Which bench: engine, eval, expected, thinking or votes.", show_default=False
+        ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="End in one line of JSON.")] = False,
 ) -> None:

@@ -179,7 +179,7 @@ def finish(
     """Print what came out, and exit 0, or 1 if it ``failed`` or above ``--max-unscored``."""
     counts = done.counts
     stream = sys.stderr if job.as_json else sys.stdout
-    for line in lines:
+    for line in (*lines, *counts.cut_lines):
         print(line, file=stream)
     if counts.unscored:
         num_unscored = counts.num_rows - counts.num_scored

@@ -38,6 +38,9 @@ class Tally:
     num_replies: int = 0
     num_read: int = 0
     """Replies with a verdict."""
+    num_thoughts_cut: int = 0
+    """Replies whose thought was ended for them."""
+    num_prompts_cut: int = 0
     prompt_tokens: int = 0
     completion_tokens: int = 0
 
@@ -49,9 +52,11 @@ class Tally:
             self.num_scored += 1
         else:
             self.unscored[row["reason"]] += 1
+        self.num_prompts_cut += "prompt_cut" in row
         for order in row["orders"]:
             self.num_replies += len(order["votes"])
             self.num_read += sum(vote["scores"] is not None for vote in order["votes"])
+            self.num_thoughts_cut += sum("thought_cut" in vote for vote in order["votes"])
         self.prompt_tokens += row["tokens"]["prompt"]
         self.completion_tokens += row["tokens"]["completion"]
 
@@ -64,8 +69,19 @@ class Tally:
         """Share of the judge's replies that hold a verdict; ``None`` before the first reply."""
         return self.num_read / self.num_replies if self.num_replies else None
 
+    @property
+    def cut_lines(self) -> list[str]:
+        """What the judge did not get to think or to read, where that happened."""
+        found = []
+        if self.num_thoughts_cut:
+            found.append(f"{self.num_thoughts_cut} of {self.num_replies} replies have a thought that was cut short")
+        if self.num_prompts_cut:
+            found.append(f"{self.num_prompts_cut} of {self.num_rows} prompts were cut at their head")
+        return found
+
     def summary(self) -> dict[str, Any]:
-        """As plain JSON."""
+        """As plain JSON; what was cut only where something was."""
+        cut = {"thoughts_cut": self.num_thoughts_cut, "prompts_cut": self.num_prompts_cut}
         return {
             "rows": self.num_rows,
             "scored": self.num_scored,
@@ -73,6 +89,7 @@ class Tally:
             "unscored": dict(sorted(self.unscored.items(), key=lambda item: (-item[1], item[0]))),
             "replies": self.num_replies,
             "parse_rate": self.parse_rate,
+            **{name: count for name, count in cut.items() if count},
             "tokens": {"prompt": self.prompt_tokens, "completion": self.completion_tokens},
         }
 

@@ -351,6 +351,7 @@ def test_the_flag_limits_the_thought_and_the_line_says_what_was_cut(tmp_path, ca
     assert (header["judge"]["answer"], header["judge"]["sampling"]["max_tokens"]) == ("forced", 5)
     assert line["status"] == "scored"
     assert all(vote["thought_cut"] for order in line["orders"] for vote in order["votes"])
+    assert "2 of 2 replies have a thought that was cut short\n" in capsys.readouterr().out
     assert (
         run(["judge", str(tmp_path / "s.jsonl"), "--out", str(out), "--judge", "scripted:longer", "--think", "5"]) == 2
     )

@@ -65,6 +65,22 @@ def test_an_unscored_request_has_a_reason_and_no_number(tmp_path):
     assert counts.unscored_share == 1.0
 
 
+def test_what_was_cut_is_counted_where_something_was(tmp_path):
+    run(tmp_path / "out.jsonl", samples(3), judge_of(mute))
+    rows = list(read_outcomes(tmp_path / "out.jsonl"))
+    assert tally(rows).cut_lines == []
+    assert "thoughts_cut" not in tally(rows).summary()
+    rows[1]["prompt_cut"] = 40
+    for row in rows[:2]:
+        row["orders"][0]["votes"][0]["thought_cut"] = True
+    counts = tally(rows)
+    assert counts.cut_lines == [
+        f"2 of {counts.num_replies} replies have a thought that was cut short",
+        "1 of 3 prompts were cut at their head",
+    ]
+    assert (counts.summary()["thoughts_cut"], counts.summary()["prompts_cut"]) == (2, 1)
+
+
 def test_wherever_a_run_is_cut_the_next_ends_in_the_same_bytes(tmp_path):
     whole, out = tmp_path / "whole.jsonl", tmp_path / "out.jsonl"
     run(whole, samples(4))

@@ -12,7 +12,7 @@ from flexreward.report.page import Comparison, CompletionView, OrderView, Proble
 from flexreward.report.reply import reply_view
 from flexreward.report.text import plain
 from flexreward.report.why import disagreement, why_kept, why_picked
-from flexreward.report.words import in_words
+from flexreward.report.words import cut_prompt, in_words
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -55,6 +55,7 @@ def problem(name: str, facts: Sequence[Fact], lines: Sequence[Mapping[str, Any]]
                 right=asked.right(index),
                 score=fact.scores[0] if fact.scores else None,
                 reason="" if fact.scores else in_words(fact.reason),
+                note=cut_prompt(line.get("prompt_cut")),
                 replies=tuple(reply for order in line.get("orders") or () for reply in _replies(order)),
             )
         )
@@ -94,6 +95,7 @@ def comparison(fact: Fact, line: Mapping[str, Any], asked: Asked, *, status: str
         reason=reason,
         why=why_kept(status, reason, orders, views),
         disagreement=disagreement([order.prefers for order in orders if order.scores]),
+        note=cut_prompt(line.get("prompt_cut")),
     )
 
 

@@ -26,6 +26,8 @@ class ReplyView:
     final: tuple[Segment, ...]
     problem: str = ""
     """Why no score was read from it, in words; empty where one was."""
+    note: str = ""
+    """What was done to it, in words; mostly nothing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,6 +42,8 @@ class CompletionView:
     score: float | None = None
     reason: str = ""
     """Why there is no score, in words."""
+    note: str = ""
+    """What was done to the prompt before the judge saw it, in words; mostly nothing."""
     replies: tuple[ReplyView, ...] = ()
     picked: bool = False
     """Whether it has the best score. Of several such, one is drawn at random."""
@@ -104,6 +108,8 @@ class Comparison:
     """One sentence for a newcomer."""
     disagreement: str = ""
     """``flipped`` where the orders name different winners, ``half_tied`` where one sees a tie, else empty."""
+    note: str = ""
+    """What was done to the prompt before the judge saw it, in words; mostly nothing."""
 
 
 class Count(NamedTuple):

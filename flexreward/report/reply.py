@@ -16,7 +16,10 @@ def reply_view(vote: Mapping[str, Any]) -> ReplyView:
     read = vote.get("scores") is not None
     reasoning, final = split(reply, mark=read)
     return ReplyView(
-        reasoning=reasoning, final=final, problem="" if read else in_words(str(vote.get("reason") or "unscored"))
+        reasoning=reasoning,
+        final=final,
+        problem="" if read else in_words(str(vote.get("reason") or "unscored")),
+        note="thought cut short" if vote.get("thought_cut") is True else "",
     )
 
 

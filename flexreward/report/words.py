@@ -50,6 +50,11 @@ def plural(count: int, noun: str, many: str | None = None) -> str:
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"
 
 
+def cut_prompt(num_chars: object) -> str:
+    """What became of a prompt that was too long, from its outcome line; empty where nothing did."""
+    return f"prompt cut by {plural(num_chars, 'character')}" if isinstance(num_chars, int) and num_chars else ""
+
+
 def listed(names: list[str]) -> str:
     """``a``, ``a and b``, ``a, b and c``."""
     return " and ".join([", ".join(names[:-1]), names[-1]]) if len(names) > 1 else "".join(names)

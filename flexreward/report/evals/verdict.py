@@ -12,7 +12,7 @@ from flexreward.report.evals.rows import Fact, in_brief
 from flexreward.report.folder import as_scores
 from flexreward.report.reply import reply_view
 from flexreward.report.text import plain, visible
-from flexreward.report.words import in_words, number
+from flexreward.report.words import cut_prompt, in_words, number
 
 HEAD_CHARS, TAIL_CHARS = 24_000, 8_000
 """A longer text shows its two ends: more than any real reply, less than what would stall a phone."""
@@ -75,6 +75,7 @@ def judged(line: Part, fact: Fact) -> Json:
         "scores": [number(score) for score in scores or ()],
         "reason": in_words(fact.reason) if scores is None else "",
         "disagree": fact.orders,
+        **_note(cut_prompt(line.get("prompt_cut"))),
         "orders": [_order(order) for order in line.get("orders") or ()],
     }
 
@@ -113,4 +114,10 @@ def _vote(vote: Part) -> Json:
         "thought": None if view.reasoning is None else shown(view.reasoning),
         "final": [[shown(part.text), int(part.score)] for part in view.final],
         "problem": view.problem,
+        **_note(view.note),
     }
+
+
+def _note(words: str) -> Json:
+    """Few have one, and a page holds many."""
+    return {"note": words} if words else {}

@@ -285,7 +285,7 @@
       told.append(judge.brief === "tie" || judge.brief === "both bad" ? `The judge sees a ${judge.brief === "tie" ? "tie" : "pair that is bad"}` : `The judge prefers ${judge.brief}`, ` (${judge.scores.join(" : ")}).`);
     } else told.append(`The judge gave ${judge.brief}.`);
     if (judge.disagree) told.append(judge.disagree === "flipped" ? " Its verdict turns with the order." : " In one order it names a favourite, in the other it sees a tie.");
-    const node = [told, el("div", "sides orders", ...judge.orders.map((order) => orderOf(order, verdict)))];
+    const node = [told, ...done(judge.note), el("div", "sides orders", ...judge.orders.map((order) => orderOf(order, verdict)))];
     return node;
   }
 
@@ -306,6 +306,11 @@
     return node;
   }
 
+  // What was done to a prompt or a reply, where something was.
+  function done(note) {
+    return note ? [el("p", "aside", note[0].toUpperCase() + note.slice(1) + ".")] : [];
+  }
+
   function voteOf(vote, i, total) {
     if (total === 1) return el("div", "reply", ...reply(vote));
     const scores = vote.scores.length ? vote.scores.join(" : ") : "unread";
@@ -319,6 +324,7 @@
   function reply(vote) {
     const parts = [];
     if (vote.thought !== null) parts.push(el("h5", "", "Reasoning"), prose(vote.thought, "thought"));
+    parts.push(...done(vote.note));
     const final = prose("", "final");
     if (vote.final.length) final.replaceChildren(...vote.final.flatMap(([part, isScore]) => (isScore ? [el("mark", "", ...texts(part))] : texts(part))));
     parts.push(el("h5", "", "Final answer"), final);

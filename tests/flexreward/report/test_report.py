@@ -249,6 +249,25 @@ def test_scores_are_not_marked_in_a_reply_that_could_not_be_read():
     assert not any(part.score for part in split("<think>a</think><answer>99</answer>", mark=False)[1])
 
 
+def test_a_thought_and_a_prompt_that_were_cut_are_told_where_they_stand_and_nowhere_else(run_dir: Path):
+    assert not re.search("cut short|cut by", report_html(run_dir))
+
+    def cut(i: int, row: dict[str, Any]) -> dict[str, Any]:
+        if i == 1:
+            row["prompt_cut"] = 1234
+            row["orders"][0]["votes"][0]["thought_cut"] = True
+        return row
+
+    rewrite(run_dir / "outcomes.jsonl", cut)
+    alone = report_html(run_dir)
+    assert alone.count('<p class="aside">Thought cut short.</p>') == 1
+    assert alone.count('<p class="aside">Prompt cut by 1,234 characters.</p>') == 1
+    rewrite(run_dir / "pairs" / "pair_outcomes.jsonl", cut)
+    both = report_html(run_dir)
+    assert both.count("Thought cut short.") == both.count("Prompt cut by 1,234 characters.") == 2
+    assert_inert(both)
+
+
 def test_a_page_shows_failures_first_and_says_what_it_leaves_out(build: Any, tmp_path: Path):
     html = report_html(build(tmp_path / "large", num_problems=40))
     assert html.count('class="completion ') <= 400

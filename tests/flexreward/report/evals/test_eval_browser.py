@@ -328,6 +328,19 @@ def test_two_judges_stand_side_by_side(browser: Browser, tmp_path: Path):
     browser.until("document.querySelectorAll('.verdict[open] .why').length === 2")
 
 
+def test_an_opened_verdict_says_that_its_prompt_or_a_thought_was_cut(browser: Browser, folder: Path, change: Any):
+    def cut(i: int, row: dict[str, Any]) -> None:
+        if i == 2:
+            row["prompt_cut"] = 1
+            row["orders"][1]["votes"][0]["thought_cut"] = True
+
+    change(folder / "outcomes.jsonl", cut)
+    show(browser, write_report(folder))
+    texts = open_all(browser)
+    assert ["Thought cut short." in text for text in texts] == [i == 1 for i in range(len(texts))]
+    assert ["Prompt cut by 1 character." in text for text in texts] == [i == 1 for i in range(len(texts))]
+
+
 def test_a_phone_needs_no_sideways_scrolling_and_print_has_no_controls(browser: Browser, folder: Path):
     page = write_report(folder)
     browser.call("Emulation.setDeviceMetricsOverride", width=360, height=740, deviceScaleFactor=2, mobile=True)

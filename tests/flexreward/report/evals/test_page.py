@@ -220,3 +220,19 @@ def test_a_folder_without_outcomes_names_the_command(folder: Path):
     (folder / "summary.json").write_text("{")
     with pytest.raises(OutputError, match=r"summary.json: broken JSON"):
         write_report(folder)
+
+
+def test_a_prompt_and_a_thought_that_were_cut_are_in_the_verdict_and_others_have_no_note(folder: Path, change: Any):
+    def cut(i: int, row: dict[str, Any]) -> None:
+        if i == 2:
+            row["prompt_cut"] = 123
+            row["orders"][1]["votes"][0]["thought_cut"] = True
+
+    assert '"note":' not in written(folder)
+    change(folder / "outcomes.jsonl", cut)
+    blocks = re.findall(r"<script type=.application/json. data-verdicts>(.*?)</script>", written(folder), re.DOTALL)
+    verdicts = {one["id"]: one for block in blocks for one in json.loads(block)}
+    judge = verdicts["row-000001"]["judges"][0]
+    assert judge["note"] == "prompt cut by 123 characters"
+    assert [order["votes"][0].get("note") for order in judge["orders"]] == [None, "thought cut short"]
+    assert json.dumps(verdicts).count('"note"') == 2

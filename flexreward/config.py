@@ -230,30 +230,26 @@ def resolve_judge(name: str | Path | None = None) -> JudgeRecipe:
 
 def open_engine(recipe: JudgeRecipe) -> Engine:
     """The engine with its model loaded, media held to the recipe's limits."""
-    from flexreward.media.decoder import decoding
-
-    with decoding(recipe.limits, recipe.caps):
-        return _open_engine(recipe)
-
-
-def _open_engine(recipe: JudgeRecipe) -> Engine:
     from flexreward.engines import load_engine
+    from flexreward.media.decoder import shared_decoder
 
     if recipe.engine == "scripted":
         from flexreward.engines.scripted import ScriptedEngine
         from flexreward.engines.scripts import script_named
 
         return ScriptedEngine(script_named(recipe.model), name=recipe.model, **recipe.options)
+    decoder = shared_decoder(recipe.limits, recipe.caps)
     if recipe.engine == "transformers":
         own: dict[str, Any] = {
             "device": recipe.device,
             "dtype": recipe.dtype,
             "attention": recipe.attention,
             "batch_size": recipe.batch_size,
+            "decoder": decoder,
         }
         return load_engine("transformers", model=recipe.model, **own, **recipe.options)
     if recipe.engine == "openai":
-        remote: dict[str, Any] = {"max_connections": recipe.max_in_flight}
+        remote: dict[str, Any] = {"max_connections": recipe.max_in_flight, "decoder": decoder}
         if recipe.deadline_s is not None:
             remote["timeout_s"] = recipe.deadline_s
         return load_engine("openai", model=recipe.model, **(remote | recipe.options))
@@ -261,8 +257,10 @@ def _open_engine(recipe: JudgeRecipe) -> Engine:
         for field in ("attention", "device"):
             if getattr(recipe, field) != "auto":
                 raise RecipeError(f"{field}: vLLM chooses its own, found {getattr(recipe, field)!r}; leave it out")
-        return load_engine("vllm", model=recipe.model, **({"dtype": recipe.dtype} | recipe.options))
-    return load_engine(recipe.engine, model=recipe.model, **recipe.options)
+        own = {"dtype": recipe.dtype, "decoder": decoder}
+        return load_engine("vllm", model=recipe.model, **(own | recipe.options))
+    limited = {"decoder": decoder} if recipe.media else {}
+    return load_engine(recipe.engine, model=recipe.model, **limited, **recipe.options)
 
 
 def open_judge(

@@ -23,6 +23,7 @@ from flexreward.engines.endpoint import Session
 from flexreward.engines.remote import Remote, read_options
 from flexreward.errors import ContextError, EngineError, JudgeError, RefusedError
 from flexreward.fingerprint import digest
+from flexreward.media.decoder import Decoder
 from flexreward.types import Reply
 
 T = TypeVar("T")
@@ -54,6 +55,7 @@ class OpenAIEngine:
 
     Args:
         model: As the server calls it; or the server's base URL, whose only model is meant then.
+        decoder: What decodes media before they are sent, within which limits; by default one that all engines share.
         options: See ``flexreward.engines.remote.Remote``.
 
     Raises:
@@ -61,8 +63,9 @@ class OpenAIEngine:
         JudgeError: The server cannot be reached, refuses the key or does not serve the model; one line.
     """
 
-    def __init__(self, model: str, **options: Any) -> None:
+    def __init__(self, model: str, *, decoder: Decoder | None = None, **options: Any) -> None:
         self._remote = read_options(model, options)
+        self._decoder = decoder
         self._key = self._remote.key()
         self.can = self._remote.can
         met = _now(_meet(self._remote, self._key))
@@ -115,7 +118,7 @@ class OpenAIEngine:
         self, session: Session, prompt: Prompt, sampling: Sampling
     ) -> tuple[list[Reply], EngineError | None]:
         make = asyncio.to_thread if prompt.media else _at_once  # files are read off the loop
-        body = await make(body_of, prompt, sampling, self._remote, model=self._model)
+        body = await make(body_of, prompt, sampling, self._remote, model=self._model, decoder=self._decoder)
         try:
             content = await session.ask("/chat/completions", body)
         except ContextError:

@@ -23,6 +23,7 @@ from flexreward.engines.senses import check_width, read_senses
 from flexreward.engines.towers import Towers
 from flexreward.engines.worker import Worker
 from flexreward.errors import ContextError, EngineError
+from flexreward.media.decoder import Decoder
 from flexreward.types import Reply
 
 
@@ -41,6 +42,7 @@ class TransformersEngine:
         max_pixels: The largest; larger ones are made smaller.
         processor: Folder or hub id of a base model, for the settings of image and sound processors that a checkpoint
             came without.
+        decoder: What decodes media, and within which limits; by default one that all engines share.
         threads: Threads of torch for the whole process; by default torch's own choice.
 
     Raises:
@@ -60,6 +62,7 @@ class TransformersEngine:
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         processor: str | Path | None = None,
+        decoder: Decoder | None = None,
         threads: int | None = None,
     ) -> None:
         if threads is not None:
@@ -67,7 +70,12 @@ class TransformersEngine:
         loaded = load(model, device=device, dtype=dtype, attention=attention)
         settings = find_processor(loaded.folder, loaded.config, processor)
         self.senses = read_senses(
-            loaded.config, loaded.tokenizer, settings, min_pixels=min_pixels, max_pixels=max_pixels
+            loaded.config,
+            loaded.tokenizer,
+            settings,
+            decoder=decoder,
+            min_pixels=min_pixels,
+            max_pixels=max_pixels,
         )
         self.can = Capabilities(
             token_ids=True,

@@ -23,6 +23,7 @@ from flexreward.engines.processors import find_processor, processor_identity
 from flexreward.engines.senses import Shown, check_width, read_senses
 from flexreward.engines.vllm_models import View
 from flexreward.errors import ContextError, EngineError, JudgeError, RefusedError
+from flexreward.media.decoder import Decoder
 from flexreward.types import Reply, TokenLogprob
 
 Deliver = Callable[[Reply | EngineError], None]
@@ -42,6 +43,7 @@ class VLLMEngine:
         max_pixels: The largest; larger ones are made smaller.
         processor: Folder or hub id of a base model, for the settings of image and sound processors that a checkpoint
             came without.
+        decoder: What decodes media, and within which limits; by default one that all engines share.
         prompt_embeddings: Whether prompts may hold rows that stand for no token (``Embeddings``).
         engine_args: Further arguments of vLLM's ``AsyncEngineArgs``, such as ``gpu_memory_utilization``.
 
@@ -62,6 +64,7 @@ class VLLMEngine:
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         processor: str | Path | None = None,
+        decoder: Decoder | None = None,
         prompt_embeddings: bool = False,
         engine_args: Mapping[str, Any] | None = None,
     ) -> None:
@@ -72,7 +75,12 @@ class VLLMEngine:
         adapter = None if lora is None else _Adapter(Path(lora))
         settings = find_processor(checkpoint.folder, checkpoint.config, processor)
         self.senses = read_senses(
-            checkpoint.config, checkpoint.tokenizer, settings, min_pixels=min_pixels, max_pixels=max_pixels
+            checkpoint.config,
+            checkpoint.tokenizer,
+            settings,
+            decoder=decoder,
+            min_pixels=min_pixels,
+            max_pixels=max_pixels,
         )
         self.can = Capabilities(
             token_ids=True,

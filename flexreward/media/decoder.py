@@ -10,9 +10,7 @@ import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -325,26 +323,9 @@ def _made(media: Media, told: dict[str, Any], payload: bytes, limits: Limits) ->
     return Film(frames_THWC=frames_THWC, indices=indices, source_fps=fps, source_frames=total)
 
 
-_LIMITS: ContextVar[tuple[Limits, FilmCaps]] = ContextVar("limits", default=(LIMITS, CAPS))
-
-
-def shared_decoder() -> Decoder:
-    """The one that all engines made under the same ``decoding`` share; closed when the program ends."""
-    return _shared(*_LIMITS.get())
-
-
-@contextmanager
-def decoding(limits: Limits, caps: FilmCaps) -> Iterator[None]:
-    """What ``shared_decoder`` is held to, for engines that are made inside of the block."""
-    token = _LIMITS.set((limits, caps))
-    try:
-        yield
-    finally:
-        _LIMITS.reset(token)
-
-
 @cache
-def _shared(limits: Limits, caps: FilmCaps) -> Decoder:
+def shared_decoder(limits: Limits = LIMITS, caps: FilmCaps = CAPS) -> Decoder:
+    """The one that all engines of the same limits share; closed when the program ends."""
     decoder = Decoder(limits, caps=caps)
     atexit.register(decoder.close)
     return decoder

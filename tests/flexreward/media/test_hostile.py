@@ -19,7 +19,7 @@ import soundfile
 
 from flexreward.errors import MediaError
 from flexreward.media.bounds import read_media
-from flexreward.media.decoder import Decoder, decoding, shared_decoder
+from flexreward.media.decoder import Decoder, shared_decoder
 from flexreward.media.digest import check_unchanged
 from flexreward.media.limits import CAPS, LIMITS, MIB, FilmCaps, Limits
 from flexreward.types import Media
@@ -413,15 +413,12 @@ def test_a_worker_that_answers_too_much_is_refused(tmp_path, monkeypatch):
 # Under limits of one's own
 
 
-def test_engines_that_are_made_under_the_same_limits_share_one_decoder():
+def test_engines_of_the_same_limits_share_one_decoder():
     own = (Limits(image_bytes=5), FilmCaps(fps=2.0))
-    with decoding(*own):
-        decoder = shared_decoder()
-        assert (decoder.limits, decoder.caps) == own
-        assert shared_decoder() is decoder
+    decoder = shared_decoder(*own)
+    assert (decoder.limits, decoder.caps) == own
+    assert shared_decoder(*own) is decoder
     assert (shared_decoder().limits, shared_decoder().caps) == (LIMITS, CAPS)
-    with decoding(*own):
-        assert shared_decoder() is decoder
 
 
 def test_an_image_is_shown_at_the_size_that_its_request_names(decoder, tmp_path):

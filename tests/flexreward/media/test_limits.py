@@ -1,5 +1,6 @@
 """Limits as an operator sets them: in the recipe, for the rows and for the decoder."""
 
+import asyncio
 import io
 import json
 
@@ -8,8 +9,8 @@ import pytest
 
 from flexreward.cli import run
 from flexreward.config import load_recipe, open_engine
+from flexreward.engines.scripted import ScriptedEngine
 from flexreward.errors import RecipeError
-from flexreward.media.decoder import shared_decoder
 from flexreward.media.limits import CAPS, LIMITS, FilmCaps, Limits
 
 RECIPE = "model: scripted:longer\nengine: scripted\n"
@@ -58,20 +59,22 @@ def test_check_names_the_limits_that_a_recipe_sets(tmp_path, capsys):
     assert "media fps 2, image_pixels 1000000: ok" in capsys.readouterr().out
 
 
-def test_an_engine_is_made_with_the_decoder_of_its_recipe(tmp_path, monkeypatch):
-    import flexreward.engines.scripted as scripted
+class Bare(ScriptedEngine):
+    """An engine of one's own, which takes what it is given."""
 
-    made = []
-    kept = scripted.ScriptedEngine.__init__
+    def __init__(self, model, *, decoder=None) -> None:
+        super().__init__(lambda prompt: "")
+        self.decoder = decoder
 
-    def keep(self, *args, **options) -> None:
-        made.append(shared_decoder())
-        kept(self, *args, **options)
 
-    monkeypatch.setattr(scripted.ScriptedEngine, "__init__", keep)
-    open_engine(load_recipe(recipe(tmp_path, "{image_pixels: 1000000, fps: 2}")))
-    assert (made[0].limits.image_pixels, made[0].caps.fps) == (1_000_000, 2)
-    assert shared_decoder().limits == LIMITS
+@pytest.mark.parametrize("engine", ["tests.flexreward.media.test_limits:Bare", "transformers"])
+def test_an_engine_is_made_with_the_decoder_of_its_recipe(tmp_path, engine, vl):
+    path = tmp_path / "judge.yaml"
+    path.write_text(f"model: {vl}\nengine: {engine}\nmedia: {{image_pixels: 1000000, fps: 2}}\n")
+    made = open_engine(load_recipe(path))
+    decoder = made.senses.decoder if engine == "transformers" else made.decoder
+    assert (decoder.limits.image_pixels, decoder.caps.fps) == (1_000_000, 2)
+    asyncio.run(made.close())
 
 
 def test_rows_are_held_to_the_limits_of_the_judges_recipe(tmp_path, capsys):

@@ -11,7 +11,7 @@ there is no thought, there are only answers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import aclosing
 from dataclasses import replace
 from functools import partial
@@ -30,8 +30,9 @@ class ForcedEngine:
 
     ``max_tokens`` is the limit of the thought, all rounds of ``WaitingEngine`` together; the answer takes what it needs
     beside it. Where the engine counts tokens, the context is kept free for the answer: a thought ends early for it, and
-    a prompt that leaves no room for the answer and one token of thought is a ContextError. Of the tokens read, those of
-    the first round are counted.
+    a prompt that leaves no room for the answer and one token of thought is a ContextError. Where it does not count, a
+    thought that has filled the context is shortened until the answer has room. Of the tokens read, those of the first
+    round are counted.
 
     Raises:
         RecipeError: The engine cannot go on with a started turn, or cannot be held to a pattern.
@@ -89,21 +90,28 @@ class ForcedEngine:
         """The answer to a thought."""
         ended = reply.text.endswith(END)
         thought = await asyncio.to_thread(self._fitting, prompt, answer, reply)
-        started = replace(prompt, prefix=thought + END)
         held = replace(_held(sampling, answer), n=1, seed=seed_of(sampling.seed, reply.index, -1))
-        try:
-            more = await only(self._engine.generate(started, held))
-        except ContextError:  # an engine that does not count: the thought has filled its context
-            return replace(reply, finish_reason="length", thought_cut=True)
+        spent = reply.completion_tokens
+        for shorter in _shorter(prompt.prefix, thought, reply.completion_tokens, answer):
+            started = replace(prompt, prefix=shorter + END)
+            try:
+                more = await only(self._engine.generate(started, held))
+            except ContextError:
+                continue
+            spent += more.completion_tokens
+            if not more.truncated:
+                break
+        else:
+            return replace(reply, finish_reason="length", completion_tokens=spent, thought_cut=True)
         # What was written for the judge is sure, so that its log-probabilities spell the whole reply.
         put = () if ended or not sampling.logprobs else (TokenLogprob(text=END, logprob=0.0),)
         return replace(
             more,
             index=reply.index,
             prompt_tokens=reply.prompt_tokens,
-            completion_tokens=reply.completion_tokens + more.completion_tokens,
+            completion_tokens=spent,
             logprobs=reply.logprobs + put + more.logprobs,
-            thought_cut=not ended or reply.truncated or thought + END != reply.text,
+            thought_cut=not ended or reply.truncated or shorter + END != reply.text,
         )
 
     async def _after_answer(self, prompt: Prompt, answer: Answer, sampling: Sampling, reply: Reply) -> Reply:
@@ -173,6 +181,19 @@ class ForcedEngine:
 def _is_over(prefix: str) -> bool:
     """Whether a started turn has ended its thought."""
     return prefix.rfind(END) > prefix.rfind(BEGIN)
+
+
+def _shorter(prefix: str, thought: str, num_tokens: int, answer: Answer) -> Iterator[str]:
+    """The thought, and then ever less of it, for an engine whose context it may have filled and that does not count.
+
+    First as much goes as an answer takes by the thought's own characters a token, then half of what is left each time.
+    """
+    yield thought
+    length = len(thought) - len(prefix)
+    length -= -(-length * (_most_tokens(answer) + 8) // max(num_tokens, 1))
+    while length > 0:
+        yield thought[: len(prefix) + length]
+        length //= 2
 
 
 def _most_tokens(answer: Answer) -> int:

@@ -159,6 +159,37 @@ async def test_a_thought_that_fills_the_context_of_an_engine_that_does_not_count
     assert reply.truncated
 
 
+class Narrow(Writer):
+    """A character is a token, 80 are the context, it does not count: a reply that does not fit is cut at its end."""
+
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply]:
+        left = 80 - len(prompt.user) - len(prompt.prefix)
+        if left < 1:
+            raise ContextError("the prompt is too long")
+        async for reply in super().generate(prompt, sampling):
+            text = reply.text.removeprefix(prompt.prefix)
+            cut = len(text) > min(left, sampling.max_tokens)
+            text = text[: min(left, sampling.max_tokens)]
+            finish = "length" if cut else "stop"
+            yield replace(reply, text=prompt.prefix + text, finish_reason=finish, completion_tokens=len(text))
+
+
+@pytest.mark.parametrize("length", [1, 30, 50, 70, 300])
+async def test_a_thought_that_fills_the_context_of_an_engine_that_does_not_count_makes_room(length):
+    writer = Narrow("<think>" + "a" * length)
+    (reply,) = await replies(ForcedEngine(writer), Sampling(max_tokens=1000))
+    assert re.fullmatch("<think>a+</think><answer>3</answer>", reply.text)
+    assert not reply.truncated
+    assert reply.thought_cut
+    assert reply.text.count("a") >= min(length, 20)
+    assert len(writer.asked) <= 4
+
+
+async def test_a_prompt_that_leaves_no_room_for_an_answer_is_cut_and_not_read():
+    (reply,) = await replies(ForcedEngine(Narrow("<think>a")), prompt=replace(PROMPT, user="x" * 72))
+    assert (reply.text, reply.truncated, reply.thought_cut) == ("<think>a", True, True)
+
+
 async def test_closing_the_iterator_aborts_every_round():
     running = 0
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from time import perf_counter
 from typing import TYPE_CHECKING, NamedTuple, cast, get_args
 
@@ -17,7 +18,7 @@ from flexreward.inflight import map_in_order, together
 from flexreward.ledger import Ledger
 from flexreward.ledger.buyer import Buyer, Stopping
 from flexreward.order import combine, drawn, orders, restore, show
-from flexreward.stops import check_stop, decided, label, name_of_stop
+from flexreward.stops import at_once, check_stop, ends_at, label, name_of_stop
 from flexreward.types import JudgeRequest, Judgment, OrderOutcome, Outcome, Reply, Unscored, Verdict, Vote
 from flexreward.votes import AGGREGATES
 from flexreward.votes import aggregate as count_votes
@@ -202,6 +203,8 @@ class Judge:
             return _Seen(OrderOutcome(order=order, outcome=failure, votes=()), kept=False)
         bought, kept = await self._buyer.replies(prompt, until, self._stopping(len(order)))
         votes = [Vote(outcome=restore(self._read(reply, len(order)), order), reply=reply) for reply in bought.replies]
+        if self.stop is not None and not bought.failure:  # a full vote that was found says what a stopped one would
+            votes = votes[: ends_at([vote.outcome for vote in votes], self.sampling.n, self.stop)]
         if bought.failure:  # the replies that never came are votes nobody can read, and count for the quorum
             votes += [Vote(outcome=bought.failure, reply=NEVER_CAME)] * (self.sampling.n - len(votes))
         outcome = self._count(votes)
@@ -229,13 +232,14 @@ class Judge:
         """What ends a vote on so many completions early. Each reply is read once, as it comes."""
         if self.stop is None or self.sampling.n == 1:
             return None
-        stop, total, read = self.stop, self.sampling.n, list[Outcome]()
+        stop, total, read = self.stop, self.sampling.n, dict[int, Outcome]()
 
-        def enough(replies: Sequence[Reply]) -> bool:
-            read.extend(self._read(reply, count) for reply in replies[len(read) :])
-            return decided(read, total, stop)
+        def ends(replies: Sequence[Reply]) -> int | None:
+            read.update((reply.index, self._read(reply, count)) for reply in replies[len(read) :])
+            first = list(takewhile(lambda index: index in read, range(total)))
+            return ends_at([read[index] for index in first], total, stop)
 
-        return Stopping(name_of_stop(stop), self.template.digest, enough)
+        return Stopping(name_of_stop(stop), self.template.digest, at_once(total), ends)
 
 
 class _Seen(NamedTuple):

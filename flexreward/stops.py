@@ -4,6 +4,10 @@
     stop = 0.0       lossless: end once no reply still to come can change the outcome
     stop = 0.05      statistical: end also where, for any judge, at most so many votes would end with another winner
 
+Replies are counted in the order of their ``index``, whichever ended first. So what was read, and what it says, is the
+same at every load and in every batch; and short replies, which may lean to one side, do not speak before long ones,
+which the stated error would not survive. The price is the wait for a long one among the first.
+
 A vote that may stop is a vote on a label: who wins, and by no margin. The winner gets the top of the scale and the rest
 its bottom, for the mean of the winning side's scores would depend on which replies ended first, and with it the outcome
 of both orders together. A tie keeps its scores, and so is never ended early. Where a template answers with labels this
@@ -24,7 +28,7 @@ from flexreward.errors import RecipeError
 from flexreward.types import Outcome, Unscored, Verdict, Vote
 from flexreward.votes import aggregate
 
-RULES = 1
+RULES = 2
 """Raised whenever the code stops elsewhere, so that no stopped vote outlives the rules that stopped it."""
 MOST_ERROR = 0.25
 
@@ -51,7 +55,7 @@ def name_of_stop(stop: float) -> str:
 
 
 def decided(outcomes: Sequence[Outcome], total: int, stop: float) -> bool:
-    """Whether the vote may end with these of its ``total`` outcomes, in whatever order they came."""
+    """Whether the vote may end with these of its ``total`` outcomes: the first of them, in the order of ``index``."""
     counts = Counter(outcome.preferred for outcome in outcomes if isinstance(outcome, Verdict))
     if 2 * counts.total() <= total:
         return False
@@ -63,6 +67,19 @@ def decided(outcomes: Sequence[Outcome], total: int, stop: float) -> bool:
     if most > max(counts.values(), default=0) + rest:
         return True
     return stop > 0 and most >= _bounds(total, stop)[len(outcomes)]
+
+
+def ends_at(outcomes: Sequence[Outcome], total: int, stop: float) -> int | None:
+    """How many of the first outcomes are the vote; ``None`` while it needs more than these."""
+    for count in range(at_once(total), len(outcomes) + 1):
+        if decided(outcomes[:count], total, stop):
+            return count
+    return total if len(outcomes) == total else None
+
+
+def at_once(total: int) -> int:
+    """Replies without which no vote of ``total`` ends: just more than half."""
+    return total // 2 + 1
 
 
 def label(votes: Sequence[Vote]) -> Outcome:
@@ -90,8 +107,8 @@ def _leader(counts: Counter[int | None]) -> int | None:
 def _bounds(total: int, error: float) -> tuple[int, ...]:
     """By number of replies that came: how many must prefer the leader.
 
-    Whoever does not win the full vote outright has at most half of its replies. Let it have just half: if the replies
-    come in an order that says nothing of what they say, how many of the first m are its own is hypergeometric. The
+    Whoever does not win the full vote outright has at most half of its replies. Let it have just half: a reply's number
+    says nothing of what it says, so how many of the first m are its own is hypergeometric. The
     bound at m is the least count whose chance is below one level for all m, and that level is the highest at which the
     chance to meet any of the bounds, at any m, is at most half of ``error``: at most two can have half of the replies.
     """

@@ -90,6 +90,12 @@ class Sampling:
     """Strings that end a reply; they stay in its text."""
     logprobs: int = 0
     """Alternatives to report at each token; 0 reports none."""
+    at_once: int | None = None
+    """Replies to begin at once. Those after them begin when one more is asked for than these: who has enough by then
+    never has them written.
+
+    ``None`` is all. The one field that enters no fingerprint: it changes when a reply is written, never what it says.
+    """
     pattern: str | None = None
     """A regular expression that the whole of what is written must match; the reply ends with it. Log-probabilities stay
     those of a judge that may write anything."""
@@ -97,6 +103,14 @@ class Sampling:
     def is_whole(self, text: str) -> bool:
         """Whether ``text`` is all that ``pattern`` asks for, so that it is no cut reply wherever it ended."""
         return self.pattern is not None and re.fullmatch(self.pattern, text) is not None
+
+
+def begins(number: int, at_once: int | None, total: int) -> range:
+    """The replies to begin when reply ``number`` of those that come is asked for; see ``Sampling.at_once``."""
+    first = total if at_once is None else min(at_once, total)
+    if number == 0:
+        return range(first)
+    return range(first, total) if number == first else range(0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

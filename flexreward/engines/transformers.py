@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 import transformers
 
-from flexreward.engines.base import Capabilities, Prompt, Sampling
+from flexreward.engines.base import Capabilities, Prompt, Sampling, begins
 from flexreward.engines.batching import Job
 from flexreward.engines.encoding import Encoder
 from flexreward.engines.loading import Loaded, load
@@ -150,11 +150,14 @@ class TransformersEngine:
             sampling=sampling,
             max_tokens=min(sampling.max_tokens, room),
             deliver=deliver,
-            pending=list(range(num_drawn)),
+            pending=[],
         )
-        self._worker.submit(job)
+        jobs = []
         try:
-            for _ in range(num_drawn):
+            for number in range(num_drawn):
+                if begun := begins(number, sampling.at_once, num_drawn):
+                    jobs.append(replace(job, pending=list(begun)))
+                    self._worker.submit(jobs[-1])
                 item = await ended.get()
                 if isinstance(item, EngineError):
                     raise item
@@ -164,7 +167,8 @@ class TransformersEngine:
                     for index in range(sampling.n):
                         yield replace(item, index=index)
         finally:
-            job.aborted = True
+            for job in jobs:
+                job.aborted = True
 
     async def close(self) -> None:
         await asyncio.to_thread(self._stop)

@@ -15,7 +15,7 @@ from time import time
 from typing import Any
 
 from flexreward.engines import vllm_start
-from flexreward.engines.base import Capabilities, Prompt, Sampling
+from flexreward.engines.base import Capabilities, Prompt, Sampling, begins
 from flexreward.engines.checkpoint import Checkpoint, read_checkpoint
 from flexreward.engines.encoding import Encoded, Encoder
 from flexreward.engines.loops import LoopThread
@@ -162,8 +162,9 @@ class VLLMEngine:
         self._under_way.add(deliver)
         work = None
         try:
-            work = self._loop.submit(self._write(prompt, encoded, shown, sampling, room, num_drawn, deliver))
-            for _ in range(num_drawn):
+            for number in range(num_drawn):
+                if begun := begins(number, sampling.at_once, num_drawn):
+                    work = self._loop.submit(self._write(prompt, encoded, shown, sampling, room, begun, deliver))
                 item = await ended.get()
                 if isinstance(item, EngineError):
                     raise item
@@ -210,14 +211,14 @@ class VLLMEngine:
         shown: Sequence[Shown],
         sampling: Sampling,
         room: int,
-        num_drawn: int,
+        numbers: range,
         deliver: Deliver,
     ) -> None:
-        """All replies. Each is a request of its own: vLLM reads their prompt once, and each comes as it ends."""
+        """These replies. Each is a request of its own: vLLM reads their prompt once, and each comes as it ends."""
         try:
             read = await self._input(prompt, encoded, shown)
             async with asyncio.TaskGroup() as replies:
-                for index in range(num_drawn):
+                for index in numbers:
                     replies.create_task(self._reply(prompt, encoded, read, sampling, room, index, deliver))
         except* EngineError as errors:
             deliver(_first(errors))

@@ -118,6 +118,7 @@ def start(options: Mapping[str, Any]) -> Any:
         JudgeError: It cannot run this model here.
     """
     from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
     if not vllm_models.installed():
@@ -133,7 +134,8 @@ def start(options: Mapping[str, Any]) -> Any:
     name = Path(options["model"]).name
     try:
         with orphans.owned(), vllm_models.allowed():
-            return AsyncLLM.from_engine_args(AsyncEngineArgs(**options))
+            # What vLLM chooses by itself it chooses for work that waits in plenty, as a judge's does.
+            return AsyncLLM.from_engine_args(AsyncEngineArgs(**options), usage_context=UsageContext.LLM_CLASS)
     except (ValueError, RuntimeError, OSError, ImportError, NotImplementedError) as error:
         raise JudgeError(f"{name}: vLLM does not start with this model: {_one_line(error)}") from error
 

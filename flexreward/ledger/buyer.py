@@ -29,7 +29,10 @@ class Stopping(NamedTuple):
     """The rule's, kept with what it ended."""
     reading: str
     """Digest of the template that it reads replies by."""
-    enough: Callable[[Sequence[Reply]], bool]
+    at_once: int
+    """Replies that are needed in any case."""
+    ends_at: Callable[[Sequence[Reply]], int | None]
+    """Given all replies that have come, in any order: how many of the first, by ``index``, are the vote, if it ends."""
 
 
 class Buyer:
@@ -52,13 +55,14 @@ class Buyer:
 
         Args:
             until: Time of the event loop after which nobody waits any more.
-            stopping: End the vote once its replies are enough. The engine is closed, which aborts the rest.
+            stopping: End the vote once its first replies are enough, which are then all that is kept. The engine is
+                closed, which aborts the rest.
 
         Raises:
             OutputError: They were bought and cannot be stored.
         """
         full, seed = name_of(prompt, source=self.source, namespace=self._namespace)
-        sampling = replace(self._sampling, seed=seed)
+        sampling = replace(self._sampling, seed=seed, at_once=stopping and stopping.at_once)
         key = full if stopping is None else name_of_vote(full, stop=stopping.name, reading=stopping.reading)
         while True:
             state, value = await self._ledger.claim(key)
@@ -123,8 +127,8 @@ class Buyer:
                 async with aclosing(stream):
                     async for reply in stream:
                         replies.append(reply)
-                        if stopping is not None and stopping.enough(replies):
-                            return replies, None
+                        if stopping is not None and (count := stopping.ends_at(replies)) is not None:
+                            return sorted(replies, key=_index)[:count], None
         except EngineError as error:
             failure = error
         except TimeoutError:
@@ -142,10 +146,14 @@ class Buyer:
         return Purchase(
             engine=self._engine.identity,
             prompt=prompt,
-            sampling=sampling,
-            replies=tuple(sorted(replies, key=lambda reply: reply.index))[: sampling.n],
+            sampling=replace(sampling, at_once=None),
+            replies=tuple(sorted(replies, key=_index))[: sampling.n],
             failure=Unscored(reason=error.reason, detail=str(error)) if error else None,
         )
+
+
+def _index(reply: Reply) -> int:
+    return reply.index
 
 
 def _now() -> float:

@@ -1,8 +1,10 @@
 """The judge ends a vote on a label early; the store keeps it as what it is, and a full vote is not confused by it."""
 
 import asyncio
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -20,7 +22,7 @@ from flexreward.ledger.purchase import decode
 from flexreward.ledger.store import Store
 from flexreward.stops import label
 from flexreward.templates import load_template
-from flexreward.types import JudgeRequest, Reason, Reply, Unscored, Verdict
+from flexreward.types import JudgeRequest, Judgment, Reason, Reply, Unscored, Verdict
 
 PAIR = load_template("pair")
 REQUEST = JudgeRequest(id="q", prompt="2+2?", completions=("4", "5"))
@@ -38,11 +40,19 @@ class Race:
 
     can = Capabilities(prefix=True)
 
-    def __init__(self, says: str, ends: Sequence[int] | None = None, *, fails_after: int | None = None) -> None:
+    def __init__(
+        self,
+        says: str,
+        ends: Sequence[int] | None = None,
+        *,
+        fails_after: int | None = None,
+        hangs_after: int | None = None,
+    ) -> None:
         self.identity = {"engine": "race"}
         self.says = says
         self.ends = range(len(says)) if ends is None else ends
         self.fails_after = fails_after
+        self.hangs_after = hangs_after
         self.num_ended = self.num_calls = self.num_closed = 0
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply]:
@@ -51,7 +61,7 @@ class Race:
             for number, index in enumerate(self.ends):
                 if number == self.fails_after:
                     raise EngineError("the power went out")
-                await asyncio.sleep(0)
+                await asyncio.sleep(60 if number == self.hangs_after else 0)
                 self.num_ended += 1
                 yield Reply(text=SAID[self.says[index]], index=index, completion_tokens=10)
         finally:
@@ -93,6 +103,27 @@ def test_in_whatever_order_replies_end_the_outcome_is_that_of_the_full_vote(case
     asyncio.run(both())
 
 
+@given(
+    st.lists(st.sampled_from("aabtu"), min_size=2, max_size=9).flatmap(
+        lambda s: st.tuples(st.just(s), st.permutations(range(len(s))))
+    ),
+    st.sampled_from([0.0, 0.25]),
+)
+def test_which_replies_count_turns_neither_on_which_ended_first_nor_on_what_the_store_holds(case, stop):
+    says, ends = case
+
+    async def asked(path: Path) -> None:
+        with Store(path) as store:
+            one = await judge(Race("".join(says)), len(says), stop=stop).judge(REQUEST)
+            other = await judge(Race("".join(says), ends), len(says), stop=stop).judge(REQUEST)
+            await judge(Race("".join(says)), len(says), stop=None, ledger=Ledger(store)).judge(REQUEST)
+            found = await judge(Race("".join(says)), len(says), stop=stop, ledger=Ledger(store)).judge(REQUEST)
+        assert one.orders == other.orders == found.orders
+
+    with tempfile.TemporaryDirectory() as folder:
+        asyncio.run(asked(Path(folder) / "s.db"))
+
+
 async def test_both_orders_together_are_those_of_the_full_vote_too():
     says = {REQUEST.completions: "aaaba", REQUEST.completions[::-1]: "bbtab"}
 
@@ -105,13 +136,13 @@ async def test_both_orders_together_are_those_of_the_full_vote_too():
     assert stopped.outcome == Verdict(scores=(10, 1), scale=PAIR.scale)
 
 
-async def test_a_stopped_vote_is_kept_with_its_name_and_replayed_in_the_same_bytes(tmp_path):
+async def test_a_stopped_vote_is_kept_with_its_name_and_the_replies_that_count_and_replayed_in_the_same_bytes(tmp_path):
     with Store(tmp_path / "s.db") as store:
         first = await judge(Race("aaabb", [4, 0, 1, 2, 3]), 5, ledger=Ledger(store)).judge(REQUEST)
-        later = Race("aaabb")  # would end by other replies
+        later = Race("aaabb")
         again = await judge(later, 5, ledger=Ledger(store)).judge(REQUEST)
         (kept,) = [decode(row.value) for row in store.rows()]
-    assert (kept.stopped, kept.sampling.n, [reply.index for reply in kept.replies]) == ("lossless", 5, [0, 1, 2, 4])
+    assert (kept.stopped, kept.sampling.n, [reply.index for reply in kept.replies]) == ("lossless", 5, [0, 1, 2])
     assert again == replace(first, cached=True, seconds=again.seconds)
     assert later.num_calls == 0
 
@@ -141,16 +172,18 @@ async def test_a_vote_that_may_stop_takes_a_full_one_and_buys_nothing(tmp_path):
     assert found.outcome == Verdict(scores=(10, 1), scale=PAIR.scale)
 
 
-async def test_a_settled_statistical_vote_stands_whatever_full_vote_comes_after_it(tmp_path):
+async def test_a_statistical_vote_says_the_same_with_a_full_vote_in_the_store_as_without(tmp_path):
     says = "b" * 7 + "a" * 8
     with Store(tmp_path / "s.db") as store:
         ledger, rash = Ledger(store), {"stop": 0.25}
         first = await judge(Race(says), 15, ledger=ledger, **rash).judge(REQUEST)
         await judge(Race(says), 15, stop=None, ledger=ledger).judge(REQUEST)
+        other = await judge(Race(says), 15, ledger=ledger, stop=0.2).judge(REQUEST)
         again = await judge(Race(says), 15, ledger=ledger, **rash).judge(REQUEST)
         lossless = await judge(Race(says), 15, ledger=ledger).judge(REQUEST)
         named = [decode(row.value).stopped for row in store.rows()]
     assert again.outcome == first.outcome == Verdict(scores=(1, 10), scale=PAIR.scale)
+    assert other.orders == (await judge(Race(says), 15, stop=0.2).judge(REQUEST)).orders
     assert lossless.outcome == Verdict(scores=(10, 1), scale=PAIR.scale)
     assert named == ["error 0.25", ""]
 
@@ -182,6 +215,23 @@ async def test_an_engine_that_fails_before_the_vote_is_decided_leaves_it_unscore
         assert (early.outcome.reason, len(store)) == (Reason.ENGINE, 0)
         late = await judge(Race("aaaaa", fails_after=3), 5, ledger=Ledger(store)).judge(REQUEST)
         assert late.outcome == Verdict(scores=(10, 1), scale=PAIR.scale)
+
+
+async def test_a_deadline_in_the_middle_of_a_vote_leaves_what_a_full_one_would_have_and_keeps_nothing(tmp_path):
+    async def asked(says: str, ends: Sequence[int], store: Store, stop: float | None = 0.0) -> Judgment:
+        engine = Race(says, ends, hangs_after=3)
+        return await judge(engine, 5, stop=stop, ledger=Ledger(store), deadline_s=0.2).judge(REQUEST)
+
+    with Store(tmp_path / "s.db") as store:
+        undecided = await asked("aubba", range(5), store)
+        quorum = await asked("aabbb", [4, 0, 1, 2, 3], store)  # three of five, but not the first three
+        full = await asked("aabbb", [4, 0, 1, 2, 3], store, stop=None)
+        assert len(store) == 0
+        decided = await asked("aaabb", range(5), store)
+        assert len(store) == 1
+    assert undecided.outcome.reason is Reason.DEADLINE
+    assert quorum.outcome.preferred == full.outcome.preferred == 0
+    assert decided.outcome == Verdict(scores=(10, 1), scale=PAIR.scale)
 
 
 async def test_those_who_ask_at_the_same_time_share_one_stopped_vote():

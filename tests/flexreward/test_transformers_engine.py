@@ -5,13 +5,15 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from flexreward.engines import load_engine
-from flexreward.engines.base import Prompt, Sampling
+from flexreward.engines.base import Prompt, Sampling, begins
 from flexreward.engines.batching import admissible, groups
 from flexreward.engines.sampling import Draw, draw, odds, uniform
 from flexreward.engines.transformers import TransformersEngine
@@ -134,6 +136,34 @@ async def test_a_request_of_more_replies_than_a_batch_holds_is_answered(engine):
     found, [other] = await asyncio.gather(texts(engine, prompts()[0], several), texts(engine, prompts()[1], WARM))
     assert len(found) == 9
     assert other
+
+
+async def test_what_need_not_begin_at_once_begins_when_it_is_asked_for_and_is_what_it_would_have_been(
+    engine, monkeypatch
+):
+    begun: list[list[int]] = []
+    submit = engine._worker.submit
+
+    def counted(job):
+        begun.append(list(job.pending))
+        submit(job)
+
+    monkeypatch.setattr(engine._worker, "submit", counted)
+    prompt, several = Prompt(system=SYSTEM, user=USERS[0]), replace(WARM, n=4)
+    at_once = await replies(engine, prompt, several)
+    async with aclosing(engine.generate(prompt, replace(several, at_once=3))) as stream:
+        first = [await anext(stream) for _ in range(3)]
+        assert begun == [[0, 1, 2, 3], [0, 1, 2]]
+        found = [*first, await anext(stream)]
+    assert begun[2:] == [[3]]
+    assert sorted(found, key=lambda reply: reply.index) == sorted(at_once, key=lambda reply: reply.index)
+
+
+@pytest.mark.parametrize("at_once", [None, 1, 3, 4, 9])
+def test_every_reply_begins_once(at_once):
+    parts = [begins(number, at_once, 4) for number in range(4)]
+    assert [index for part in parts for index in part] == [0, 1, 2, 3]
+    assert len(parts[0]) == min(at_once or 4, 4)
 
 
 async def test_a_stop_string_ends_the_reply_and_stays_in_it(engine, alone):

@@ -56,6 +56,11 @@ async def test_each_reply_has_its_own_number_whatever_the_number_of_replies(engi
     assert many[:2] == few
 
 
+async def test_replies_that_may_wait_are_those_that_would_not(engine):
+    several = replace(WARM, n=4)
+    assert await texts(engine, ASKED, replace(several, at_once=2)) == await texts(engine, ASKED, several)
+
+
 async def test_another_seed_gives_other_replies(local):
     assert await texts(local, ASKED, WARM) != await texts(local, ASKED, replace(WARM, seed=8))
     # Nor are the second reply of one seed and the first of the next the same.

@@ -43,7 +43,7 @@ lint: setup
 test: lint
 	$(BIN)/pytest -m 'not gpu and not vllm and not ray and not network'
 
-PROOFS := tiny attacks thinking
+PROOFS := tiny attacks thinking bench
 proof-%: setup
 	@$(BIN)/python -m recipes.$*.proof
 

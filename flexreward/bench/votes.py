@@ -4,9 +4,15 @@ Judges that agree with themselves to a stated degree: the share of replies that 
 replies are scripted, of 40 to 200 tokens, as long as reasoning judges vary, whatever they say. What a stop saves turns
 on the engine, so both ends are told:
 
-- ``side_by_side``: all replies are written at the same pace, and end in the order of their lengths. The vote ends with
-  the one that decides it, and the others lose what they had not yet written. A GPU with room for all of them.
-- ``one_by_one``: a reply begins when the one before it has ended. What the vote did not need was never begun.
+- ``side_by_side``: all replies begin together and are written at the same pace. The vote ends with the last of those
+  that count, and the others lose what they had not yet written. A remote server, which is asked for all at once.
+- ``in_parts``: the same, in two parts: those that no vote can do without, then the rest, if it is needed. What the
+  engines here do.
+- ``one_by_one``: a reply begins when the one before it has ended. The most that there is to save.
+
+The statistical stop is measured over simulated votes of such judges, those that are torn (0.5) among them:
+``verdicts_kept`` is the share whose winner, or want of one, is that of the full vote (Clopper-Pearson's interval);
+``replies_saved`` is what the error buys. Then an engine is timed: see ``flexreward.bench.passes``.
 """
 
 from __future__ import annotations
@@ -22,16 +28,21 @@ from flexreward.bench import Bar, Interval, interval
 from flexreward.engines.base import Prompt, Sampling
 from flexreward.engines.scripted import ScriptedEngine
 from flexreward.judge import Judge
-from flexreward.stops import label
+from flexreward.stops import at_once, ends_at, label
 from flexreward.templates import load_template
-from flexreward.types import JudgeRequest, Reply, Vote
+from flexreward.types import JudgeRequest, Outcome, Reply, Verdict, Vote
 
 PAIR = load_template("pair")
 VOTES = (3, 5, 7, 9, 15)
 AGREEMENTS = (0.6, 0.8, 0.95)
 NUM_REQUESTS = 400
+NUM_SIMULATED = 4_000
+ERROR = 0.05
 SHORTEST, LONGEST = 40, 200
 SAYS = ("<think>.</think><answer>9</answer><answer>2</answer>", "<think>.</think><answer>3</answer><answer>8</answer>")
+
+
+VERDICTS = tuple(Verdict(scores=scores, scale=PAIR.scale) for scores in ((9.0, 2.0), (3.0, 8.0)))
 
 
 class Saved(NamedTuple):
@@ -39,6 +50,7 @@ class Saved(NamedTuple):
 
     side_by_side: list[float]
     """Share of the full vote's tokens that was not written, by request."""
+    in_parts: list[float]
     one_by_one: list[float]
     tokens: float
     """Of a full vote, the mean."""
@@ -47,8 +59,10 @@ class Saved(NamedTuple):
 
 
 def bars() -> dict[str, Bar]:
-    """What the lossless stop saves, by number of votes and agreement; no engine is timed."""
-    return saved_bars()
+    """What the stops save and what the statistical one costs, by number of votes and agreement; then an engine's."""
+    from flexreward.bench import passes
+
+    return saved_bars() | statistical_bars() | passes.bars()
 
 
 def saved_bars(num_requests: int = NUM_REQUESTS) -> dict[str, Bar]:
@@ -56,7 +70,7 @@ def saved_bars(num_requests: int = NUM_REQUESTS) -> dict[str, Bar]:
     found = {(k, a): asyncio.run(saved(k, a, num_requests)) for k, a in product(VOTES, AGREEMENTS)}
     made: dict[str, Bar] = {}
     for (k, agreement), one in found.items():
-        for name in ("side_by_side", "one_by_one"):
+        for name in ("side_by_side", "in_parts", "one_by_one"):
             shares = getattr(one, name)
             made[f"tokens_saved_{name}_of_{k}_votes_at_{agreement:g}"] = Bar(
                 value=statistics.fmean(shares),
@@ -72,6 +86,38 @@ def saved_bars(num_requests: int = NUM_REQUESTS) -> dict[str, Bar]:
     return made
 
 
+def statistical_bars(num_votes: int = NUM_SIMULATED, error: float = ERROR) -> dict[str, Bar]:
+    """How often a vote that ends at a stated error has the winner of the full vote."""
+    from scipy.stats import binomtest
+
+    made: dict[str, Bar] = {}
+    for votes, agreement in product((9, 15), (0.5, *AGREEMENTS)):
+        rng = random.Random(f"{votes} {agreement}")
+        same, spared = 0, list[float]()
+        for _ in range(num_votes):
+            said = [VERDICTS[rng.random() >= agreement] for _ in range(votes)]
+            count = ends_at(said, votes, error)
+            assert count is not None
+            same += _winner(said[:count]) == _winner(said)
+            spared.append(1 - count / votes)
+        low, high = binomtest(same, num_votes).proportion_ci()
+        name = f"at_error_{error:g}_of_{votes}_votes_at_{agreement:g}"
+        made[f"verdicts_kept_{name}"] = Bar(
+            value=same / num_votes, goal=1 - error, baseline=1.0, n=num_votes, interval=Interval(low, high)
+        )
+        mean, margin = statistics.fmean(spared), 1.96 * statistics.pstdev(spared) / num_votes**0.5
+        made[f"replies_saved_{name}"] = Bar(
+            value=mean, goal=None, baseline=votes, n=num_votes, interval=Interval(mean - margin, mean + margin)
+        )
+    return made
+
+
+def _winner(said: Sequence[Outcome]) -> int | None:
+    """As ``label`` has it; of two winners alone, none is a tie."""
+    outcome = label([Vote(outcome=one, reply=Reply(text="")) for one in said])
+    return outcome.preferred if isinstance(outcome, Verdict) else None
+
+
 async def saved(votes: int, agreement: float, num_requests: int) -> Saved:
     """Each request judged with the stop and without, by the same replies."""
 
@@ -83,7 +129,7 @@ async def saved(votes: int, agreement: float, num_requests: int) -> Saved:
 
     by_length, by_index = ScriptedEngine(in_order_of_length), ScriptedEngine(in_order)
     requests = [JudgeRequest(id=str(i), prompt=f"{i}?", completions=("a", "b")) for i in range(num_requests)]
-    result = Saved([], [], 0.0, 0)
+    result = Saved([], [], [], 0.0, 0)
     tokens: list[int] = []
     num_same = 0
     for request in requests:
@@ -92,7 +138,11 @@ async def saved(votes: int, agreement: float, num_requests: int) -> Saved:
         one_by_one = await _judge(by_index, votes, stop=0.0).judge(request)
         whole = full.completion_tokens
         tokens.append(whole)
-        result.side_by_side.append(1 - _written(full.orders[0].votes, side_by_side.orders[0].votes) / whole)
+        all_of_them, counted = full.orders[0].votes, len(one_by_one.orders[0].votes)
+        first = at_once(votes)
+        result.side_by_side.append(1 - _written(all_of_them, counted) / whole)
+        in_parts = _written(all_of_them[:first], first) + _written(all_of_them[first:], counted - first)
+        result.in_parts.append(1 - in_parts / whole)
         result.one_by_one.append(1 - one_by_one.completion_tokens / whole)
         expected = label(full.orders[0].votes)
         winners = {getattr(one.outcome, "preferred", "unscored") for one in (full, side_by_side, one_by_one)}
@@ -114,10 +164,10 @@ def replies(prompt: Prompt, votes: int, agreement: float) -> list[Reply]:
     ]
 
 
-def _written(full: Sequence[Vote], read: Sequence[Vote]) -> int:
-    """Tokens when all replies are written at one pace and the last that was read ends the vote."""
-    last = max(vote.reply.completion_tokens for vote in read)
-    return sum(min(vote.reply.completion_tokens, last) for vote in full)
+def _written(votes: Sequence[Vote], num_counted: int) -> int:
+    """Tokens when these replies begin together, at one pace, and the last of the first few ends them all."""
+    last = max((vote.reply.completion_tokens for vote in votes[:num_counted]), default=0)
+    return sum(min(vote.reply.completion_tokens, last) for vote in votes)
 
 
 def _judge(engine: ScriptedEngine, votes: int, *, stop: float | None) -> Judge:

@@ -3,7 +3,9 @@
 The bundled judge scores right answers and near misses to problems that no training has seen, each answer alone, eight
 replies at temperature 1 from one prefill. The first of them is read as it is written and by expectation, so the two
 differ in nothing else; the mean is over all eight. ``auroc``: of a score against being right. ``told_apart``: the share
-of problems whose two answers get different scores, 1 less the ties.
+of problems whose two answers get different scores, 1 less the ties. ``distinct``: the same for any two answers to any
+problems, of which one reply's whole points tell few apart. It says that a score orders more, not that it does so well:
+that is for ``auroc`` to say, and the bundled judge, which is sure on these problems, leaves little room there.
 """
 
 from __future__ import annotations
@@ -114,7 +116,8 @@ def bars_of(found: Read) -> dict[str, Bar]:
     rng = np.random.default_rng(0)
     draws = [rng.integers(num, size=num) for _ in range(NUM_DRAWS)]
     made: dict[str, Bar] = {}
-    figures: dict[str, Callable[[NDArray[np.float64]], float]] = {"auroc": auroc, "told_apart": told_apart}
+    figures: dict[str, Callable[[NDArray[np.float64]], float]]
+    figures = {"auroc": auroc, "told_apart": told_apart, "distinct": distinct}
     for name, figure in figures.items():
         values = [figure(found.scores_P24[:, :, way]) for way in range(4)]
         drawn = np.array([[figure(found.scores_P24[rows][:, :, way]) for way in range(4)] for rows in draws])
@@ -146,3 +149,10 @@ def auroc(scores_P2: NDArray[np.float64]) -> float:
 def told_apart(scores_P2: NDArray[np.float64]) -> float:
     """Share of problems whose right and wrong answer have different scores."""
     return float((scores_P2[:, 0] != scores_P2[:, 1]).mean())
+
+
+def distinct(scores_P2: NDArray[np.float64]) -> float:
+    """Chance that two different answers, to any problems, have different scores."""
+    _, counts = np.unique(scores_P2, return_counts=True)
+    num = scores_P2.size
+    return 1 - float((counts * (counts - 1)).sum() / (num * (num - 1)))

@@ -81,27 +81,32 @@ def on_transformers(num_requests: int = NUM_REQUESTS // 4, rounds: int = ROUNDS)
 
 
 def on_vllm(num_requests: int = NUM_REQUESTS, rounds: int = ROUNDS) -> dict[str, Bar]:
-    """The bundled judge in larger heads."""
+    """The bundled judge in larger heads; then a quarter of the requests, so that a pass alone fills no batch."""
     from flexreward.bench.vllm import offline
     from flexreward.engines.vllm import VLLMEngine
 
     with tempfile.TemporaryDirectory() as folder:
         engine = VLLMEngine(padded(resolve_judge("tiny").model, Path(folder) / "tiny-judge"), max_context=1024)
         llm = offline(engine)
-    asked = pairs(num_requests)
-    prompts = [{"prompt_token_ids": list(engine.encoder.encode(PAIR.render(request)).ids)} for request in asked]
     params = llm.get_default_sampling_params()
     params.temperature, params.max_tokens = SAMPLING.temperature, SAMPLING.max_tokens
     params.stop_token_ids = sorted(engine.ends)
 
-    def passes(seed: int) -> None:
-        for number in range(VOTES):
-            seeded = params.clone()
-            seeded.seed = seed * VOTES + number + 1
-            llm.generate(prompts, seeded, use_tqdm=False)
+    def measured(name: str, num: int, goal: float | None) -> dict[str, Bar]:
+        asked = pairs(num)
+        prompts = [{"prompt_token_ids": list(engine.encoder.encode(PAIR.render(request)).ids)} for request in asked]
+
+        def passes(seed: int) -> None:
+            for number in range(VOTES):
+                seeded = params.clone()
+                seeded.seed = seed * VOTES + number + 1
+                llm.generate(prompts, seeded, use_tqdm=False)
+
+        return _bars(name, _rounds(engine, passes, asked, rounds), num, goal=goal)
 
     try:
-        return _bars("vllm", _rounds(engine, passes, asked, rounds), num_requests, goal=GOAL)
+        few = max(num_requests // 4, 1)
+        return measured("vllm", num_requests, GOAL) | measured(f"vllm_of_{few}", few, None)
     finally:
         asyncio.run(engine.close())
         llm.llm_engine.engine_core.shutdown()

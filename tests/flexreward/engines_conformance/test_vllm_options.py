@@ -7,6 +7,8 @@ import shutil
 import warnings
 
 import pytest
+import torch
+from safetensors.torch import load_file, save_file
 
 from flexreward.config import open_engine, parse_recipe
 from flexreward.engines import load_engine, vllm_start
@@ -76,6 +78,10 @@ def test_memory_for_keys_and_values_on_a_cpu_is_the_users_or_an_eighth(tmp_path,
     assert [vllm_start.cache_bytes(gib * 2**30) // 2**30 for gib in (2, 24, 500)] == [1, 3, 8]
 
 
+def test_the_gpus_of_a_recipe_are_those_that_vllm_shares_the_model_among(tmp_path):
+    assert arguments(tmp_path, cpu=False, tensor_parallel=4)["tensor_parallel_size"] == 4
+
+
 def test_an_adapter_gets_the_least_rank_that_vllm_knows(tmp_path):
     assert arguments(tmp_path, lora_rank=9)["max_lora_rank"] == 16
     assert "enable_lora" not in arguments(tmp_path)
@@ -94,6 +100,44 @@ async def test_a_cpu_build_says_that_it_cannot_sleep(vllm_engine):
         await vllm_engine.sleep()
 
 
+def on_its_loop(engine, work):
+    return asyncio.wrap_future(engine._loop.submit(work))
+
+
+@pytest.mark.vllm
+async def test_what_was_read_before_is_not_read_again(vllm_engine):
+    from vllm import SamplingParams
+    from vllm.inputs import tokens_input
+
+    prompt = Prompt(system="You are a judge.", user="Which of the two is it? " * 9)
+    await anext(vllm_engine.generate(prompt, Sampling(max_tokens=1)))
+    ids = list(vllm_engine.encoder.encode(prompt).ids)
+
+    async def num_found():
+        outputs = vllm_engine._llm.generate(tokens_input(ids), SamplingParams(max_tokens=1), "found")
+        return [output.num_cached_tokens async for output in outputs][-1]
+
+    # All whole blocks but the last token, whose successor is asked for.
+    assert await on_its_loop(vllm_engine, num_found()) == (len(ids) - 1) // 32 * 32 > 100
+
+
+@pytest.mark.vllm
+async def test_closing_early_ends_the_work_in_vllms_process(vllm_engine):
+    """It forgets what it has read only where no request is under way."""
+
+    async def idle():
+        return await on_its_loop(vllm_engine, vllm_engine._llm.reset_prefix_cache())
+
+    long = Sampling(temperature=1.0, n=4, max_tokens=400, seed=1)
+    begun = asyncio.create_task(anext(vllm_engine.generate(PROMPTS[0], long)))
+    while await idle():
+        assert not begun.done()
+    begun.cancel()
+    await asyncio.gather(begun, return_exceptions=True)
+    await asyncio.sleep(0.1)
+    assert await idle()
+
+
 @pytest.mark.vllm
 def test_what_vllm_does_not_take_is_one_line(on_vllm, qwen, tmp_path):
     with pytest.raises(RecipeError, match="engine_args: vLLM knows no argument 'colour'"):
@@ -103,6 +147,54 @@ def test_what_vllm_does_not_take_is_one_line(on_vllm, qwen, tmp_path):
     assert "\n" not in str(caught.value)
     with pytest.raises(JudgeError, match=r"no adapter_config\.json; name the folder that peft's"):
         on_vllm(qwen, lora=tmp_path)
+
+
+def int8(folder, copy):
+    """The checkpoint's linear layers in 8 bits with a scale a row, as compressed-tensors lays them out; and the same
+    numbers in 32 bits."""
+    shutil.copytree(folder, copy / "int8")
+    shutil.copytree(folder, copy / "same")
+    stored, same = {}, {}
+    for name, weight in load_file(folder / "model.safetensors").items():
+        stored[name] = same[name] = weight
+        if name.endswith("proj.weight"):
+            scale = weight.abs().amax(dim=1, keepdim=True) / 127
+            stored[name] = (weight / scale).round().to(torch.int8)
+            stored[f"{name}_scale"] = scale
+            same[name] = stored[name] * scale
+    save_file(stored, copy / "int8" / "model.safetensors", metadata={"format": "pt"})
+    save_file(same, copy / "same" / "model.safetensors", metadata={"format": "pt"})
+    number = {"num_bits": 8, "type": "int", "symmetric": True}
+    weights = {**number, "strategy": "channel", "dynamic": False}
+    activations = {**number, "strategy": "token", "dynamic": True}
+    group = {"targets": ["Linear"], "weights": weights, "input_activations": activations}
+    config = json.loads((folder / "config.json").read_text())
+    config["quantization_config"] = {"quant_method": "compressed-tensors", "format": "int-quantized"} | {
+        "quantization_status": "compressed",
+        "ignore": ["lm_head"],
+        "config_groups": {"group_0": group},
+    }
+    (copy / "int8" / "config.json").write_text(json.dumps(config))
+    return copy / "int8", copy / "same"
+
+
+async def first_odds(engine):
+    """How likely the first token is that the first engine asked would write."""
+    asked = [anext(engine.generate(prompt, Sampling(max_tokens=1, logprobs=20))) for prompt in PROMPTS]
+    return [dict(reply.logprobs[0].top) for reply in await asyncio.gather(*asked)]
+
+
+@pytest.mark.vllm
+async def test_weights_of_eight_bits_are_run_in_bfloat16_and_say_nearly_the_same(on_vllm, qwen, tmp_path):
+    quantised, same = int8(qwen, tmp_path)
+    engine, plain = on_vllm(quantised, dtype="bfloat16", max_context=512), TransformersEngine(same)
+    assert engine.identity["dtype"] == "bfloat16"
+    assert engine.identity["weights"] != plain.identity["weights"]
+    for ours, theirs in zip(await first_odds(plain), await first_odds(engine), strict=True):
+        likeliest = max(ours, key=ours.get)
+        assert theirs[likeliest] == pytest.approx(ours[likeliest], abs=0.5)
+    await plain.close()
+    await engine.close()
 
 
 @pytest.mark.vllm

@@ -1,5 +1,5 @@
-# The two commands of the README are `make quickstart` and `make test`. Each sets itself up in .venv, and nothing is
-# done twice: delete .venv to begin anew.
+# The two commands of the README are `make quickstart` and `make test`. Each sets itself up in .venv, the tests of vLLM in
+# .venv-vllm, and nothing is done twice: delete them to begin anew.
 
 PYTHON ?= python3
 JUDGE ?= tiny
@@ -9,7 +9,7 @@ TORCH := torch==2.13.0
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help setup quickstart test lint tiny clean
+.PHONY: help setup quickstart test test-vllm lint tiny clean
 .DEFAULT_GOAL := help
 
 help:
@@ -32,6 +32,22 @@ help:
 	@$(PIP) --constraint constraints.txt --editable '.[train,dev]'
 	@touch $@
 
+# vLLM lives in an environment of its own on top of .venv. Its CPU build brings a torchvision, torchaudio and torchcodec
+# that are built for CUDA, and in .venv they would break every import of a model.
+.venv-vllm/installed: .venv/installed
+	@$(PYTHON) -m venv .venv-vllm
+	@$(BIN)/python -c 'import sysconfig as s; print("import site; site.addsitedir(%r)" % s.get_path("purelib"))' \
+	  > "$$(.venv-vllm/bin/python -c 'import sysconfig as s; print(s.get_path("purelib"))')/flexreward-base.pth"
+	@echo "installing vLLM into .venv-vllm (once; a minute or two)"
+	@.venv-vllm/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt "$$($(VLLM))"
+	@if $(ON_CPU); then .venv-vllm/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec; fi
+	@touch $@
+
+ON_CPU = $(BIN)/python -c 'import sys, torch; sys.exit(not torch.__version__.endswith("+cpu"))'
+# What pyproject.toml says of the build of vLLM that fits this torch.
+VLLM = $(BIN)/python -c 'import tomllib, torch; extras = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+  print(*extras["optional-dependencies"]["cpu" if torch.__version__.endswith("+cpu") else "vllm"])'
+
 setup: .venv/installed
 
 quickstart: setup
@@ -42,6 +58,15 @@ lint: setup
 
 test: lint
 	$(BIN)/pytest -m 'not gpu and not vllm and not ray and not network'
+	@$(MAKE) --no-print-directory test-vllm
+
+# Where vLLM is not to be had, its tests are skipped by name. They are written for its CPU build, whose numbers are those
+# of transformers; on a GPU others round differently.
+test-vllm: setup
+	@if $(ON_CPU) && $(MAKE) --no-print-directory .venv-vllm/installed 2>/dev/null; \
+	then .venv-vllm/bin/python -m pytest -m vllm; \
+	else echo "vLLM's CPU build is not to be had here (make .venv-vllm/installed says why): its tests are skipped"; \
+	  $(BIN)/pytest -m vllm -rs; fi
 
 PROOFS := tiny attacks thinking bench
 proof-%: setup

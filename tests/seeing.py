@@ -37,6 +37,15 @@ TEXT = {
     "bos_token_id": None,
     "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
 }
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}"
+    "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for part in m['content'] %}"
+    "{% if part['type'] == 'text' %}{{ part['text'] }}"
+    "{% elif 'video' in part['type'] %}VIDEO{% elif 'audio' in part['type'] %}AUDIO{% else %}IMAGE{% endif %}"
+    "{% endfor %}{% endif %}{{ '<|im_end|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+"""With places for media in a turn, as the models' own templates have them."""
 VISION = {"depth": 2, "hidden_size": 64, "intermediate_size": 96, "num_heads": 2, "window_size": 112}
 OMNI_TOKENS = {
     "image_token": "<|IMAGE|>",
@@ -49,11 +58,15 @@ OMNI_TOKENS = {
 }
 
 
-def tokenizer_with(tokens: list[str]) -> Any:
+def tokenizer_with(tokens: list[str], **places: str) -> Any:
+    """The tiny tokenizer with further special tokens, and a chat template that has these ``places`` for media."""
     from tokenizers import AddedToken
 
     tokenizer = tiny_tokenizer()
     tokenizer.add_tokens([AddedToken(token, special=True, normalized=False) for token in tokens])
+    tokenizer.chat_template = CHATML
+    for kind, tokens_of in places.items():
+        tokenizer.chat_template = tokenizer.chat_template.replace(kind.upper(), f"{{{{ '{tokens_of}' }}}}")
     return tokenizer
 
 
@@ -62,7 +75,11 @@ def tiny_vl(folder: Path, *, layout: VlLayout = "old", processor: bool = True, s
     import torch
     from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
 
-    tokenizer = tokenizer_with(["<|vision_end|>", "<|image_pad|>", "<|video_pad|>"])
+    tokenizer = tokenizer_with(
+        ["<|vision_end|>", "<|image_pad|>", "<|video_pad|>"],
+        image="<|vision_start|><|image_pad|><|vision_end|>",
+        video="<|vision_start|><|video_pad|><|vision_end|>",
+    )
     ids = {name: tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("image_pad", "video_pad")}
     config = Qwen2_5_VLConfig(
         text_config=TEXT | _ends(tokenizer),
@@ -92,7 +109,12 @@ def tiny_omni(folder: Path, *, layout: OmniLayout = "thinker", processor: bool =
     import torch
     from transformers import Qwen2_5OmniConfig, Qwen2_5OmniThinkerConfig, Qwen2_5OmniThinkerForConditionalGeneration
 
-    tokenizer = tokenizer_with(list(OMNI_TOKENS.values()))
+    tokenizer = tokenizer_with(
+        list(OMNI_TOKENS.values()),
+        image="<|vision_bos|><|IMAGE|><|vision_eos|>",
+        video="<|vision_bos|><|VIDEO|><|vision_eos|>",
+        audio="<|audio_bos|><|AUDIO|><|audio_eos|>",
+    )
     ids = {name: tokenizer.convert_tokens_to_ids(token) for name, token in OMNI_TOKENS.items()}
     audio = {
         "num_mel_bins": 128,

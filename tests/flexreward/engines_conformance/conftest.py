@@ -42,11 +42,11 @@ if importlib.util.find_spec("vllm") and "torchvision" not in sys.modules:
     without_torchvision_kernels = load(TESTS / "without_torchvision_kernels" / "sitecustomize.py")
 
 
-def pytest_collection_modifyitems(items):
-    """vLLM leaves a context of zmq to the garbage collector, which finds it in whatever test is next."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"))
+def pytest_configure(config):
+    """vLLM leaves a context of zmq to the garbage collector, which finds it in whatever test is next, or after all."""
+    if importlib.util.find_spec("vllm"):
+        config.addinivalue_line("filterwarnings", "ignore::pytest.PytestUnraisableExceptionWarning")
+        warnings.filterwarnings("ignore", category=pytest.PytestUnraisableExceptionWarning)
 
 
 def pytest_collection_finish(session):
@@ -60,13 +60,6 @@ def pytest_collection_finish(session):
             vllm_imported.begin()
         for name in tiny:
             del os.environ[name]
-
-
-def pytest_unconfigure():
-    """The same for what only goes with the session, before pytest looks for it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        gc.collect()
 
 
 def script(prompt: Prompt) -> list[str]:

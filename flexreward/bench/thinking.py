@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from itertools import product
 
 from flexreward.bench import Bar, interval
 from flexreward.bench.engine import requests
@@ -20,7 +21,8 @@ from flexreward.types import JudgeRequest, Judgment, Verdict
 NUM_REQUESTS = 60
 BUDGETS = (1, 8, 16, 32, 64, 128)
 WAITS = range(5)
-WAITS_BUDGET = 64
+WAITS_BUDGETS = (64, 128)
+"""Within the first no thought ends, so that no wait is reached; within the second all do."""
 
 
 def bars() -> dict[str, Bar]:
@@ -29,7 +31,7 @@ def bars() -> dict[str, Bar]:
 
 
 def thinking_bars(num_requests: int, budgets: Sequence[int] = BUDGETS, waits: Sequence[int] = WAITS) -> dict[str, Bar]:
-    """Two bars a budget, and one for each number of waits."""
+    """Two bars a budget, and one for each number of waits at each of theirs."""
     return asyncio.run(_bars(requests(num_requests), budgets, waits))
 
 
@@ -43,10 +45,10 @@ async def _bars(asked: Sequence[JudgeRequest], budgets: Sequence[int], waits: Se
             forced = await judged(engine, asked, think=budget)
             made[f"readable_think_{budget}"] = _bar(readable(forced), readable(cut), goal=1.0, n=2 * len(asked))
             made[f"same_winner_think_{budget}"] = _bar(same(forced, free), same(cut, free), goal=None, n=len(asked))
-        for number in waits:
-            cut = await judged(engine, asked, waits=number, max_tokens=WAITS_BUDGET)
-            forced = await judged(engine, asked, waits=number, think=WAITS_BUDGET)
-            name = f"readable_think_{WAITS_BUDGET}_waits_{number}"
+        for budget, number in product(WAITS_BUDGETS, waits):
+            cut = await judged(engine, asked, waits=number, max_tokens=budget)
+            forced = await judged(engine, asked, waits=number, think=budget)
+            name = f"readable_think_{budget}_waits_{number}"
             made[name] = _bar(readable(forced), readable(cut), goal=1.0, n=2 * len(asked))
         return made
     finally:

@@ -13,7 +13,10 @@ from training.proof import Parts, record
 
 def main() -> None:
     digest = read_checkpoint(resolve_judge("tiny").model).digest
-    parts = Parts("thinking", basis=f"{digest} {thinking.NUM_REQUESTS} {thinking.BUDGETS} {thinking.WAITS}")
+    parts = Parts(
+        "thinking",
+        basis=f"{digest} {thinking.NUM_REQUESTS} {thinking.BUDGETS} {thinking.WAITS} {thinking.WAITS_BUDGETS}",
+    )
     figures = parts.get("bars", _measured)
     record("thinking", figures, Path("recipes/thinking/proofs"), seconds=parts.seconds)
 

@@ -21,9 +21,9 @@ def judge_of(engine, **options):
 
 @pytest.mark.parametrize("budget", [1, 2, 7, 40, 1000])
 @pytest.mark.parametrize("waits", [0, 2])
-async def test_every_reply_is_read_at_any_budget(local, budget, waits):
+async def test_every_reply_is_read_at_any_budget(drawing, budget, waits):
     sampling = Sampling(temperature=1.0, max_tokens=budget, seed=5)
-    engine = WaitingEngine(local, waits) if waits else local
+    engine = WaitingEngine(drawing, waits) if waits else drawing
     judgment = await judge_of(engine, sampling=sampling, votes=3).judge(TWO)
     for order in judgment.orders:
         for vote in order.votes:
@@ -32,9 +32,9 @@ async def test_every_reply_is_read_at_any_budget(local, budget, waits):
 
 
 @pytest.mark.parametrize("template", ["pair-answer-first", "pair-direct"])
-async def test_answers_that_come_first_are_read_too(local, template):
+async def test_answers_that_come_first_are_read_too(drawing, template):
     short = replace(load_template(template), system="Score both 1-10.")
-    judgment = await judge_of(local, template=short, sampling=Sampling(max_tokens=9)).judge(TWO)
+    judgment = await judge_of(drawing, template=short, sampling=Sampling(max_tokens=9)).judge(TWO)
     assert isinstance(judgment.outcome, Verdict)
 
 
@@ -52,3 +52,13 @@ async def test_both_engines_give_the_same_scores_by_expectation(transformers_eng
     ours, theirs = found
     assert theirs.outcome.scores == pytest.approx(ours.outcome.scores, abs=1e-3)
     assert [order.votes[0].reply.text for order in theirs.orders] == [o.votes[0].reply.text for o in ours.orders]
+
+
+@pytest.mark.vllm
+async def test_a_server_gives_the_same_scores_as_an_engine_in_process(vllm_engine, openai_engine):
+    ours, theirs = [
+        await judge_of(engine, sampling=Sampling(max_tokens=9)).judge(TWO) for engine in (vllm_engine, openai_engine)
+    ]
+    assert theirs.outcome == ours.outcome
+    assert [order.votes[0].reply.text for order in theirs.orders] == [o.votes[0].reply.text for o in ours.orders]
+    assert all(order.votes[0].reply.thought_cut for order in theirs.orders)

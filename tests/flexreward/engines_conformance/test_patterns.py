@@ -27,36 +27,36 @@ async def replies(engine, prompt, sampling):
 
 
 @pytest.mark.parametrize("pattern", PATTERNS)
-async def test_the_whole_of_what_is_written_matches(local, pattern):
+async def test_the_whole_of_what_is_written_matches(drawing, pattern):
     for prompt in PROMPTS:
-        for reply in await replies(local, prompt, replace(WARM, n=4, pattern=pattern)):
+        for reply in await replies(drawing, prompt, replace(WARM, n=4, pattern=pattern)):
             assert re.fullmatch(pattern, reply.text.removeprefix(prompt.prefix))
             assert reply.text.startswith(prompt.prefix)
             assert reply.finish_reason == "stop"
 
 
-async def test_replies_that_may_write_anything_are_the_same_beside_those_that_may_not(local):
-    alone = await replies(local, PROMPTS[0], WARM)
+async def test_replies_that_may_write_anything_are_the_same_beside_those_that_may_not(drawing):
+    alone = await replies(drawing, PROMPTS[0], WARM)
     held = replace(WARM, pattern=ANSWERS, n=2)
-    mixed = await asyncio.gather(*(replies(local, PROMPTS[0], one) for one in (held, WARM, held)))
+    mixed = await asyncio.gather(*(replies(drawing, PROMPTS[0], one) for one in (held, WARM, held)))
     assert mixed[1] == alone
     assert mixed[0] != alone
 
 
-async def test_a_reply_whose_pattern_is_complete_at_the_limit_is_not_cut(local):
-    (reply,) = await replies(local, PROMPTS[0], replace(GREEDY, max_tokens=3, pattern="[0-9]{3}"))
+async def test_a_reply_whose_pattern_is_complete_at_the_limit_is_not_cut(drawing):
+    (reply,) = await replies(drawing, PROMPTS[0], replace(GREEDY, max_tokens=3, pattern="[0-9]{3}"))
     assert reply.completion_tokens == 3
     assert not reply.truncated
 
 
-async def test_a_reply_whose_pattern_is_not_complete_at_the_limit_is_cut(local):
-    (reply,) = await replies(local, PROMPTS[0], replace(GREEDY, max_tokens=3, pattern="[0-9]{9}"))
+async def test_a_reply_whose_pattern_is_not_complete_at_the_limit_is_cut(drawing):
+    (reply,) = await replies(drawing, PROMPTS[0], replace(GREEDY, max_tokens=3, pattern="[0-9]{9}"))
     assert reply.completion_tokens == 3
     assert reply.truncated
 
 
-async def test_a_stop_string_ends_a_held_reply_too(local):
-    (reply,) = await replies(local, PROMPTS[0], replace(GREEDY, pattern=ANSWERS, stop=("</answer>",)))
+async def test_a_stop_string_ends_a_held_reply_too(drawing):
+    (reply,) = await replies(drawing, PROMPTS[0], replace(GREEDY, pattern=ANSWERS, stop=("</answer>",)))
     assert re.fullmatch(r"[ \n]?<answer>(?:10|[1-9])</answer>", reply.text)
 
 
@@ -70,11 +70,11 @@ async def test_log_probabilities_are_those_of_a_judge_that_may_write_anything(lo
     assert sum(token.logprob for token in held.logprobs) < -5
 
 
-async def test_the_seed_decides_what_a_held_reply_says(local):
+async def test_the_seed_decides_what_a_held_reply_says(drawing):
     sampling = replace(WARM, pattern="[0-9]{12}", n=3)
-    first = await replies(local, PROMPTS[0], sampling)
+    first = await replies(drawing, PROMPTS[0], sampling)
     assert len({reply.text for reply in first}) == 3
-    again = await replies(local, PROMPTS[0], sampling)
+    again = await replies(drawing, PROMPTS[0], sampling)
     assert {reply.index: reply.text for reply in again} == {reply.index: reply.text for reply in first}
 
 
@@ -84,6 +84,22 @@ async def test_greedy_held_replies_are_equal_in_every_field(transformers_engine,
     for prompt in PROMPTS:
         sampling = replace(GREEDY, pattern=pattern)
         assert await replies(vllm_engine, prompt, sampling) == await replies(transformers_engine, prompt, sampling)
+
+
+@pytest.mark.vllm
+@pytest.mark.parametrize("pattern", PATTERNS)
+async def test_a_server_writes_the_same_held_replies_as_an_engine_in_process(vllm_engine, openai_engine, pattern):
+    for prompt in PROMPTS:
+        (ours,) = await replies(vllm_engine, prompt, replace(GREEDY, pattern=pattern))
+        (theirs,) = await replies(openai_engine, prompt, replace(GREEDY, pattern=pattern))
+        assert (theirs.text, theirs.finish_reason) == (ours.text, ours.finish_reason)
+
+
+@pytest.mark.vllm
+async def test_a_server_is_not_asked_for_log_probabilities_of_a_held_reply(openai_engine):
+    assert not openai_engine.can.held_logprobs
+    with pytest.raises(RefusedError, match="only of what the pattern lets through"):
+        await replies(openai_engine, PROMPTS[0], replace(GREEDY, pattern=ANSWERS, logprobs=3))
 
 
 @pytest.mark.vllm

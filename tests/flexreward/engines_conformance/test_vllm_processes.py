@@ -39,10 +39,12 @@ FOREVER = "time.sleep(600)"
 
 def owner_of_plain_processes(rest=FOREVER):
     """A program with processes of no vLLM: (it, those it started as an owner, those it did not)."""
-    owner = subprocess.Popen([sys.executable, "-c", PLAIN + rest], stdout=subprocess.PIPE, text=True)
+    command = [sys.executable, "-c", PLAIN + rest]
+    owner = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     marked, others = map(json.loads, owner.stdout.readline().replace("] [", "]\n[").splitlines())
     owner.stdout.close()
     assert gone(marked + others, within_s=0) == marked + others
+    owner.stdin.close()
     return owner, marked, others
 
 
@@ -50,27 +52,27 @@ def test_what_an_owner_starts_ends_when_the_owner_is_killed_and_nothing_else_doe
     owner, marked, others = owner_of_plain_processes()
     owner.kill()
     owner.wait()
-    assert gone(marked, within_s=5) == []
+    assert gone(marked, within_s=20) == []
     assert gone(others, within_s=0) == others
     os.kill(others[0], signal.SIGKILL)
 
 
 def test_what_an_owner_starts_ends_when_the_owner_ends_by_itself():
-    owner, marked, others = owner_of_plain_processes("os._exit(3)")
+    owner, marked, others = owner_of_plain_processes("sys.stdin.read(); os._exit(3)")
     assert owner.wait(timeout=30) == 3
-    assert gone(marked, within_s=5) == []
+    assert gone(marked, within_s=20) == []
     os.kill(others[0], signal.SIGKILL)
 
 
 def test_a_killed_process_group_leaves_nothing_either():
     """As a terminal does, or a job's manager: whoever waits for the owner's end is in no group of the owner's."""
-    command = [sys.executable, "-c", PLAIN.replace('["sleep"', '["setsid", "sleep"') + FOREVER]
+    command = [sys.executable, "-c", PLAIN.replace('"600"])', '"600"], start_new_session=True)') + FOREVER]
     owner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, process_group=0)
     marked, others = map(json.loads, owner.stdout.readline().replace("] [", "]\n[").splitlines())
     owner.stdout.close()
     os.killpg(owner.pid, signal.SIGKILL)
     owner.wait()
-    assert gone(marked, within_s=5) == []
+    assert gone(marked, within_s=20) == []
     os.kill(others[0], signal.SIGKILL)
 
 

@@ -33,6 +33,7 @@ def test_bars_are_ratios_over_the_same_problems():
     assert one.interval.low <= one.value <= one.interval.high
     assert bars["auroc_expected_over_mean_of_8"].baseline == bench.auroc(ways[2])
     assert bars["auroc_expected_mean_of_8_over_mean_of_8"].value == bars["auroc_expected_over_mean_of_8"].value
+    assert all(bar.interval.low <= bar.value <= bar.interval.high for bar in bars.values())
     assert (bars["answered"].value, bars["probability_known"].value) == (0.8, 0.97)
 
 

@@ -3,9 +3,9 @@
 The bundled judge scores right answers and near misses to problems that no training has seen, each answer alone, eight
 replies at temperature 1 from one prefill. The first of them is read as it is written and by expectation, so the two
 differ in nothing else; the mean is over all eight. ``auroc``: of a score against being right. ``told_apart``: the share
-of problems whose two answers get different scores, 1 less the ties. ``distinct``: the same for any two answers to any
-problems, of which one reply's whole points tell few apart. It says that a score orders more, not that it does so well:
-that is for ``auroc`` to say, and the bundled judge, which is sure on these problems, leaves little room there.
+of problems whose two answers get different scores, 1 less the ties. ``distinct``: the same for any two answers to
+different problems, of which one reply's whole points tell few apart. It says that a score orders more, not that it does
+so well: that is for ``auroc`` to say, and the bundled judge, sure on these problems, leaves little room there.
 """
 
 from __future__ import annotations
@@ -154,7 +154,8 @@ def told_apart(scores_P2: NDArray[np.float64]) -> float:
 
 
 def distinct(scores_P2: NDArray[np.float64]) -> float:
-    """Chance that two different answers, to any problems, have different scores."""
+    """Chance that answers to two different problems have different scores."""
     _, counts = np.unique(scores_P2, return_counts=True)
     num = scores_P2.size
-    return 1 - float((counts * (counts - 1)).sum() / (num * (num - 1)))
+    within = 2 * (scores_P2[:, 0] != scores_P2[:, 1]).sum()
+    return float((num**2 - (counts**2).sum() - within) / (num * (num - 2)))

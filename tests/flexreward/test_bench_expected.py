@@ -18,6 +18,7 @@ def test_auroc_and_ties_are_those_of_the_textbook():
     assert bench.auroc(scores_P2) == pytest.approx(roc_auc_score(truth, scores_P2.T.ravel()))
     assert bench.told_apart(np.array([[8.0, 2.0], [7.0, 7.0], [1.0, 9.0]])) == pytest.approx(2 / 3)
     assert bench.distinct(np.array([[8.0, 2.0], [2.0, 2.0]])) == pytest.approx(1 / 2)
+    assert bench.distinct(np.array([[8.0, 2.0], [8.0, 2.0], [8.0, 3.0]])) == pytest.approx(8 / 12)
 
 
 def test_bars_are_ratios_over_the_same_problems():

@@ -21,6 +21,7 @@ from flexreward.engines.encoding import Encoded, Encoder
 from flexreward.engines.loops import LoopThread
 from flexreward.engines.processors import find_processor, processor_identity
 from flexreward.engines.senses import Shown, check_width, read_senses
+from flexreward.engines.vllm_inputs import as_they_are, by_kind, longer_by, medium_of, paced, with_rows
 from flexreward.engines.vllm_models import View
 from flexreward.errors import ContextError, EngineError, JudgeError, RefusedError
 from flexreward.media.decoder import Decoder
@@ -230,14 +231,14 @@ class VLLMEngine:
         if not shown:
             return tokens_input(list(encoded.ids))
         if all(one.rows_TD is not None for one in shown):
-            return embeds_input(**_with_rows(encoded, shown, self.width, self.options["dtype"]))
+            return embeds_input(**with_rows(encoded, shown, self.width, self.options["dtype"]))
         if any(one.rows_TD is not None for one in shown):
             raise RefusedError("vLLM takes no embeddings beside images, videos or sounds")
         asked = {
             "prompt_token_ids": list(self.encoder.encode(prompt).ids),  # vLLM makes the room for media itself
-            "multi_modal_data": _by_kind(shown, _for_vllm),
-            "multi_modal_uuids": _by_kind(shown, lambda one: f"{one.kind} {one.digest}"),
-            "mm_processor_kwargs": _as_they_are(shown),
+            "multi_modal_data": by_kind(shown, medium_of),
+            "multi_modal_uuids": by_kind(shown, lambda one: f"{one.kind} {one.digest}"),
+            "mm_processor_kwargs": as_they_are(shown),
         }
         try:
             found = await self._llm.renderer.process_for_engine_async(asked, time())
@@ -245,7 +246,7 @@ class VLLMEngine:
             raise EngineError(f"vLLM cannot process the media: {type(error).__name__}: {error}") from error
         if found["prompt_token_ids"] != list(encoded.ids):
             raise EngineError("vLLM shows the media in another number of tokens than the model's own processor")
-        return found if self.senses.sight is None else _paced(found, shown, self.senses.sight.frames)
+        return found if self.senses.sight is None else paced(found, shown, self.senses.sight.frames)
 
     async def _reply(
         self, prompt: Prompt, encoded: Encoded, read: Any, sampling: Sampling, room: int, index: int, deliver: Deliver
@@ -295,7 +296,7 @@ class VLLMEngine:
 
         async with asyncio.TaskGroup() as places:
             asked = [
-                places.create_task(self._written(_longer(read, tokens[:at]), one(token)))
+                places.create_task(self._written(longer_by(read, tokens[:at]), one(token)))
                 for at, token in enumerate(tokens)
             ]
         return [task.result().logprobs[0] for task in asked]
@@ -367,71 +368,6 @@ class _Adapter:
         from vllm.lora.request import LoRARequest
 
         return LoRARequest(lora_name="judge", lora_int_id=1, lora_path=str(self.folder.absolute()))
-
-
-def _by_kind(shown: Sequence[Shown], what: Callable[[Shown], Any]) -> dict[str, list[Any]]:
-    """Lists by kind, each in the order shown, which is how vLLM goes through the places in a prompt."""
-    found: dict[str, list[Any]] = {}
-    for one in shown:
-        found.setdefault(one.kind, []).append(what(one))
-    return found
-
-
-def _for_vllm(one: Shown) -> Any:
-    from PIL import Image
-
-    if one.frames_THWC is None:
-        return one.samples_N, 16_000
-    return one.frames_THWC.copy() if one.film else Image.fromarray(one.frames_THWC[0])
-
-
-def _as_they_are(shown: Sequence[Shown]) -> dict[str, Any]:
-    """Tell vLLM's processors to resize and to pick nothing: that was done."""
-    named: dict[str, Any] = {}
-    if any(one.kind in ("image", "video") for one in shown):
-        named["do_resize"] = False
-    if any(one.kind == "video" for one in shown):
-        named |= {"do_sample_frames": False, "cap_pixels_per_frame": False}
-    return named
-
-
-def _paced(found: Any, shown: Sequence[Shown], frames: int) -> Any:
-    """vLLM's input with each film's own seconds from one patch to the next, in place of a pace that it assumes."""
-    import torch
-
-    films = [one.film for one in shown if one.film is not None]
-    for item, film in zip(found["mm_kwargs"].get("video", []), films, strict=True):
-        if item is not None:  # else it was sent before, under the same name
-            item["second_per_grid_ts"].data = torch.tensor(frames / film.fps)
-    return found
-
-
-def _with_rows(encoded: Encoded, shown: Sequence[Shown], width: int, dtype: str) -> dict[str, Any]:
-    """Ids, rows ``(L, D)`` and which of the two counts at each place."""
-    import torch
-
-    ids = torch.tensor(encoded.ids)
-    rows_LD = torch.zeros(len(ids), width, dtype=getattr(torch, dtype))
-    is_token = torch.ones(len(ids), dtype=torch.bool)
-    for at, one in zip(encoded.places, shown, strict=True):
-        rows_LD[at : at + one.width] = torch.from_numpy(one.rows_TD).to(rows_LD)
-        is_token[at : at + one.width] = False
-    return {
-        "prompt_embeds": rows_LD,
-        "prompt_token_ids": ids.clamp(min=0).tolist(),
-        "is_token_ids": is_token.tolist(),
-    }
-
-
-def _longer(read: Any, tokens: Sequence[int]) -> dict[str, Any]:
-    """An input with further tokens after it."""
-    longer = {**read, "prompt_token_ids": [*read["prompt_token_ids"], *tokens]}
-    if "prompt_embeds" in read:
-        rows_LD = read["prompt_embeds"]
-        longer["prompt_embeds"] = rows_LD.new_zeros(len(longer["prompt_token_ids"]), rows_LD.shape[1])
-        longer["prompt_embeds"][: len(rows_LD)] = rows_LD
-        longer["is_token_ids"] = [*read["is_token_ids"], *[True] * len(tokens)]
-    return longer
 
 
 async def _start(options: Mapping[str, Any]) -> Any:

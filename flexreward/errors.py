@@ -7,6 +7,9 @@
     │   ├── RecipeError     a recipe or a flag: names file and field
     │   ├── OutputError     the output file belongs to another run, or cannot be written
     │   └── JudgeError      the judge cannot be found or loaded
+    ├── LaterError          a server cannot take the request now: try again after ``retry_after_s``
+    │   ├── BusyError       it could not be answered in time
+    │   └── AsleepError     the judge sleeps
     └── EngineError         one request could not be answered; ``Judge`` turns it into ``Unscored(error.reason)``
         ├── ContextError    the prompt does not fit into the model
         ├── RefusedError    the engine does not take this request (a capability is missing)
@@ -51,6 +54,24 @@ class OutputError(UserError):
 
 class JudgeError(UserError):
     """The judge that was named cannot be found or loaded."""
+
+
+class LaterError(FlexRewardError):
+    """The request is fine, and the time is not."""
+
+    status = 503
+    retry_after_s = 1.0
+    """Seconds after which it may be asked again; an instance may set its own."""
+
+
+class BusyError(LaterError):
+    """More is waiting than can be answered in time."""
+
+    status = 429
+
+
+class AsleepError(LaterError):
+    """The judge has given its memory to others."""
 
 
 class EngineError(FlexRewardError):

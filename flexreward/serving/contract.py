@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from flexreward.types import Completion, JudgeRequest, Judgment, Media, Reason, Text
 
@@ -64,10 +64,12 @@ class Rewarded:
     seconds: float = 0.0
 
 
-class Judged(NamedTuple):
-    """What became of the request at ``index`` in the call."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What became of one request."""
 
     index: int
+    """Its place in the call."""
     judgment: Judgment
 
 

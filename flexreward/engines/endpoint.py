@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-import random
 import re
-import ssl
 from collections.abc import AsyncGenerator, Coroutine
-from email.utils import parsedate_to_datetime
-from functools import lru_cache
-from time import time
 from typing import Any, NamedTuple, TypeVar
 
 import httpx
 
+from flexreward.asking import AGAIN, CONNECT_S, after_s, message_of, one_line, pause_s, trusted
 from flexreward.engines.remote import Remote
 from flexreward.errors import ContextError, DeadlineError, EngineError, RefusedError
 
@@ -23,10 +19,6 @@ T = TypeVar("T")
 
 FIRST_S, LONGEST_S = 0.5, 30.0
 """Pauses are drawn from 0 up to a limit that begins at ``FIRST_S`` and doubles with each try."""
-CONNECT_S = 10.0
-LINE = 500
-"""Characters of a message; servers may repeat a whole request in theirs."""
-AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504, 529})
 TOO_LONG = re.compile(
     r"context.?(length|window|size)|maximum (model|context|prompt) length|max_model_len|prompt is too long", re.I
 )
@@ -52,7 +44,7 @@ class Session:
         self._kept, self._begun = self._keep(), False
         self._client = httpx.AsyncClient(
             headers={"Authorization": f"Bearer {key}"} if key else {},
-            verify=_trusted(),
+            verify=trusted(),
             limits=httpx.Limits(max_connections=None, max_keepalive_connections=remote.max_connections),
         )
 
@@ -100,7 +92,7 @@ class Session:
                     return found
                 if tries > most:
                     raise EngineError(self._said(f"{found.what} (asked {tries} times)"))
-                pause = found.after_s + random.uniform(0, min(LONGEST_S, FIRST_S * 2 ** (tries - 1)))
+                pause = pause_s(tries, found.after_s, first_s=FIRST_S, longest_s=LONGEST_S)
                 if self.loop.time() + pause >= until:
                     raise DeadlineError(self._said(f"{found.what}; no time is left to ask again"))
                 await asyncio.sleep(pause)
@@ -126,9 +118,9 @@ class Session:
             raise EngineError(self._said(f"{type(error).__name__}: {error}")) from error
         if response.status_code == 200:
             return response.content
-        what = f"{response.status_code} {response.reason_phrase}".strip() + _message(response)
+        what = f"{response.status_code} {response.reason_phrase}".strip() + message_of(response)
         if response.status_code in AGAIN:
-            return Again(what, _after_s(response.headers.get("Retry-After", "")))
+            return Again(what, after_s(response.headers.get("Retry-After", "")))
         raise self._refusal(response.status_code, what)
 
     def _refusal(self, status: int, what: str) -> EngineError:
@@ -142,34 +134,4 @@ class Session:
 
     def _said(self, what: str) -> str:
         """One line without the key, whatever the server has repeated."""
-        line = " ".join(f"{self._remote.base_url}: {what}".split())
-        line = line.replace(self._key, "***") if self._key else line
-        return line if len(line) <= LINE else f"{line[:LINE]} ..."
-
-
-@lru_cache(maxsize=1)
-def _trusted() -> ssl.SSLContext:
-    """Whom to believe over https; 20 ms to read, so once."""
-    return httpx.create_ssl_context()
-
-
-def _message(response: httpx.Response) -> str:
-    """What the server says is wrong, in any of the shapes that are in use."""
-    try:
-        found = response.json()
-    except (ValueError, RecursionError):
-        return ""
-    for name in ("error", "detail", "message"):
-        while isinstance(found, dict) and name in found:
-            found = found[name]
-    return f": {found}" if isinstance(found, str) else ""
-
-
-def _after_s(header: str) -> float:
-    """Retry-After in seconds, whether it is a number or a date; 0 where it is neither."""
-    if re.fullmatch(r"\d{1,9}(\.\d+)?", header):
-        return float(header)
-    try:
-        return max(0.0, parsedate_to_datetime(header).timestamp() - time())
-    except ValueError:
-        return 0.0
+        return one_line(f"{self._remote.base_url}: {what}", secret=self._key)

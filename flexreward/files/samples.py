@@ -152,7 +152,7 @@ def _sample(
     reserved: Collection[str],
     refuse_empty: bool,
 ) -> Sample:
-    read = _Reader(row.where, refuse_empty, parts)
+    read = Reader(row.where, refuse_empty, parts)
     for column in ("prompt", "completions"):
         if column not in fields:
             raise SampleError(
@@ -182,10 +182,11 @@ def _sample(
 
 
 @dataclass(frozen=True, slots=True)
-class _Reader:
-    """Turns values of one row into texts, or says what is wrong with them."""
+class Reader:
+    """Turns values of one row, or of one request from elsewhere, into texts, or says what is wrong with them."""
 
     where: str
+    """What every refusal begins with."""
     refuse_empty: bool
     parts: Parts
 
@@ -194,9 +195,9 @@ class _Reader:
             self._wrong(value, "completions", "a list", "write [...] around it, or --map completions=COLUMN,COLUMN")
         if not value:
             raise SampleError(f"{self.where}: completions is an empty list; a row needs at least one completion")
-        return tuple(self._completion(item, f"completions[{i}]") for i, item in enumerate(value))
+        return tuple(self.completion(item, f"completions[{i}]") for i, item in enumerate(value))
 
-    def _completion(self, value: Any, name: str) -> Completion:
+    def completion(self, value: Any, name: str) -> Completion:
         if isinstance(value, Mapping | bytes):
             return self.parts.completion(value, name)
         text = self.text(value, name)
@@ -212,7 +213,7 @@ class _Reader:
                 raise SampleError(f"{self.where}: {name} is an empty list of messages; leave the row out")
             turns = tuple(self._message(item, f"{name}[{i}]") for i, item in enumerate(value))
             return self._filled(turns, any(turn.content for turn in turns), name)
-        text = self._string(value, name)
+        text = self.string(value, name)
         return self._filled(text, text != "", name)
 
     def _filled(self, text: Text, filled: bool, name: str) -> Text:
@@ -223,7 +224,7 @@ class _Reader:
         return text
 
     def optional(self, value: Any, name: str) -> str | None:
-        return None if value is None else self._string(value, name)
+        return None if value is None else self.string(value, name)
 
     def plain(self, value: Any, name: str) -> None:
         try:
@@ -247,14 +248,14 @@ class _Reader:
             )
         content = value.get("content")
         if not isinstance(content, list):
-            return Message(role=value["role"], content=self._string(content, f"{name}.content"))
+            return Message(role=value["role"], content=self.string(content, f"{name}.content"))
         parts: list[str | Media] = []  # as chat templates take them
         for i, part in enumerate(content):
             where = f"{name}.content[{i}]"
             if not isinstance(part, dict):
                 self._wrong(part, where, 'a part such as {"type": "text", "text": ...}', "write texts or parts")
             is_text = part.get("type") == "text"
-            found = self._string(part.get("text"), where) if is_text else self.parts.part(part, where)
+            found = self.string(part.get("text"), where) if is_text else self.parts.part(part, where)
             if isinstance(found, str) and parts and isinstance(before := parts[-1], str):
                 parts[-1] = before + found
             else:
@@ -262,7 +263,7 @@ class _Reader:
         texts = [part for part in parts if isinstance(part, str)]
         return Message(role=value["role"], content="".join(texts) if len(texts) == len(parts) else tuple(parts))
 
-    def _string(self, value: Any, name: str) -> str:
+    def string(self, value: Any, name: str) -> str:
         if not isinstance(value, str):
             column = name.partition("[")[0].partition(".")[0]
             self._wrong(value, name, "text", f"put it in quotes, or --map {column}=... takes it as text")
@@ -293,4 +294,4 @@ def _id(row: Row, fields: dict[str, Any]) -> str:
         raise SampleError(
             f"{row.where}: id is {shown(name)}, expected text or a whole number; --map id= numbers the rows"
         )
-    return str(_Reader(row.where, False, Parts(where=row.where))._string(str(name), "id"))
+    return str(Reader(row.where, False, Parts(where=row.where)).string(str(name), "id"))

@@ -30,6 +30,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from flexreward import asking
 from flexreward.cli import run
 from flexreward.config import JudgeRecipe, load_recipe, open_engine, open_judge, resolve_judge
 from flexreward.engines import endpoint, load_engine
@@ -485,9 +486,9 @@ async def test_retry_after_is_waited_for(server):
 
 
 def test_retry_after_is_seconds_or_a_date():
-    assert endpoint._after_s("7") == 7
-    assert endpoint._after_s(formatdate(time.time() + 60, usegmt=True)) == pytest.approx(60, abs=5)
-    assert [endpoint._after_s(odd) for odd in ("", "soon", "-1", "nan", formatdate(0))] == [0] * 5
+    assert asking.after_s("7") == 7
+    assert asking.after_s(formatdate(time.time() + 60, usegmt=True)) == pytest.approx(60, abs=5)
+    assert [asking.after_s(odd) for odd in ("", "soon", "-1", "nan", formatdate(0))] == [0] * 5
 
 
 async def test_a_server_that_asks_for_more_time_than_there_is_is_not_waited_for(server):
@@ -506,7 +507,7 @@ async def test_nonsense_in_retry_after_is_passed_over(server):
 
 async def test_pauses_are_drawn_from_zero_up_to_a_limit_that_doubles(server, monkeypatch):
     limits = []
-    monkeypatch.setattr(endpoint.random, "uniform", lambda low, high: limits.append((low, high)) or 0.0)
+    monkeypatch.setattr(asking.random, "uniform", lambda low, high: limits.append((low, high)) or 0.0)
     monkeypatch.setattr(endpoint, "LONGEST_S", 0.01)
     server.script = in_turn(Answer({}, status=503))
     with pytest.raises(EngineError) as error:

@@ -159,7 +159,7 @@ def load_recipe(path: str | Path) -> JudgeRecipe:
         RecipeError: One line with the file and the field.
     """
     path = Path(path)
-    fields = _read_yaml(path)
+    fields = read_yaml(path)
     recipe = parse_recipe(fields, str(path))
     folder = path.parent / recipe.model
     found = {"model": str(folder)} if folder.is_dir() else {}
@@ -315,7 +315,12 @@ def open_judge(
     return judge
 
 
-def _read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The fields of a YAML file, as they stand there.
+
+    Raises:
+        RecipeError: It cannot be read, is not YAML, or has a field twice.
+    """
     import yaml
 
     class Loader(yaml.SafeLoader):

@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+if TYPE_CHECKING:
+    from flexreward.config import JudgeRecipe
+    from flexreward.serving.recipe import Scaling
+
 
 def check(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A recipe.yaml, or anything that --judge takes.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(metavar="RECIPE", help="A recipe.yaml of a judge or a server, or anything that --judge takes."),
+    ],
 ) -> None:
     """Load a recipe and say what it would start. No model is loaded and no code that it names is imported.
 
     [bold]flexreward check recipes/judge.yaml[/bold]
     """
+    from flexreward.config import resolve_judge
+    from flexreward.serving.recipe import is_serve_recipe, load_serve_recipe
+
+    if not is_serve_recipe(recipe):
+        print(f"{_judge(resolve_judge(recipe), recipe)}: ok")
+        return
+    server = load_serve_recipe(recipe)
+    reward, _ = server.keys()
+    judges = [
+        f"{name}: {_copies(one.replicas)} of {_judge(one.judge, f'{recipe}: {name}')}"
+        for name, one in server.judges.items()
+    ]
+    keyed = f"behind {len(reward)} key(s)" if reward else "without a key"
+    print(f"serves http://{server.host}:{server.port} {keyed}; {'; '.join(judges)}: ok")
+
+
+def _copies(copies: int | Scaling) -> str:
+    if isinstance(copies, int):
+        return f"{copies} {'copy' if copies == 1 else 'copies'}"
+    return f"{copies.min} to {copies.max} copies"
+
+
+def _judge(resolved: JudgeRecipe, recipe: str) -> str:
+    """What a judge's recipe would start, in one line."""
     from pathlib import Path
 
     from flexreward.calibrator import load_calibrator
-    from flexreward.config import resolve_judge
     from flexreward.engines import ENGINES
     from flexreward.errors import RecipeError
     from flexreward.stops import name_of_stop
     from flexreward.templates import load_template
 
-    resolved = resolve_judge(recipe)
     if resolved.engine not in ENGINES and ":" not in resolved.engine:
         known = f"{', '.join(ENGINES)} or package.module:Class"
         raise RecipeError(f"{recipe}: engine: no engine {resolved.engine!r}, expected one of {known}")
@@ -54,4 +83,4 @@ def check(
     drawn = "greedy" if resolved.temperature == 0 else f"temperature {resolved.temperature:g}"
     orders = "both orders" if resolved.both_orders else "one order"
     parts = [*at, template, orders, f"{resolved.votes} vote(s)", drawn, *more]
-    print(f"{resolved.model}{here} on {resolved.engine}, {', '.join(parts)}: ok")
+    return f"{resolved.model}{here} on {resolved.engine}, {', '.join(parts)}"

@@ -134,7 +134,7 @@ async def _measure(model: str | Path, num_requests: int, rounds: int, sampling: 
 
 def baseline(engine: TransformersEngine, prompts: Sequence[Prompt], sampling: Sampling) -> Baseline:
     """``model.generate`` on the engine's own model."""
-    model, encoder, ends = engine.model, engine.encoder, engine.ends
+    model, encoder, ends = engine.model, engine.reader.encoder, engine.ends
 
     def decode(ids: Sequence[int]) -> str:
         length = next((i for i, token in enumerate(ids) if token in ends), len(ids))

@@ -94,7 +94,9 @@ def on_vllm(num_requests: int = NUM_REQUESTS, rounds: int = ROUNDS) -> dict[str,
 
     def measured(name: str, num: int, goal: float | None) -> dict[str, Bar]:
         asked = pairs(num)
-        prompts = [{"prompt_token_ids": list(engine.encoder.encode(PAIR.render(request)).ids)} for request in asked]
+        prompts = [
+            {"prompt_token_ids": list(engine.reader.encoder.encode(PAIR.render(request)).ids)} for request in asked
+        ]
 
         def passes(seed: int) -> None:
             for number in range(VOTES):

@@ -116,7 +116,7 @@ def _measure(model: str | Path, name: str, every: Sequence[Sequence[JudgeRequest
 
 def _for_baseline(engine: VLLMEngine, prompt: Prompt) -> dict[str, Any]:
     """What ``LLM.generate`` takes."""
-    ids = list(engine.encoder.encode(prompt, [1] * len(prompt.media)).ids)
+    ids = list(engine.reader.encoder.encode(prompt, [1] * len(prompt.media)).ids)
     if not prompt.media:
         return {"prompt_token_ids": ids}
     return {"prompt_token_ids": ids, "multi_modal_data": {"image": [_picture(placed.media) for placed in prompt.media]}}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import weakref
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -12,17 +11,14 @@ from pathlib import Path
 import torch
 import transformers
 
-from flexreward.engines.base import Capabilities, Prompt, Sampling, begins
+from flexreward.engines.base import Prompt, Sampling
 from flexreward.engines.batching import Job
-from flexreward.engines.encoding import Encoder
 from flexreward.engines.loading import Loaded, load
 from flexreward.engines.patterns import Patterns
-from flexreward.engines.processors import find_processor, processor_identity
+from flexreward.engines.reading import Inbox, Reader
 from flexreward.engines.runner import Runner
-from flexreward.engines.senses import check_width, read_senses
 from flexreward.engines.towers import Towers
 from flexreward.engines.worker import Worker
-from flexreward.errors import ContextError, EngineError
 from flexreward.media.decoder import Decoder
 from flexreward.types import Reply
 
@@ -68,25 +64,19 @@ class TransformersEngine:
         if threads is not None:
             torch.set_num_threads(threads)
         loaded = load(model, device=device, dtype=dtype, attention=attention)
-        settings = find_processor(loaded.folder, loaded.config, processor)
-        self.senses = read_senses(
+        limits = (max_context, getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None))
+        self.reader = Reader(
             loaded.config,
             loaded.tokenizer,
-            settings,
+            loaded.folder,
+            name=str(model),
+            max_context=min((limit for limit in limits if limit), default=2**31),
+            processor=processor,
             decoder=decoder,
             min_pixels=min_pixels,
             max_pixels=max_pixels,
         )
-        self.can = Capabilities(
-            token_ids=True,
-            prefix=True,
-            logprobs=True,
-            constrained=True,
-            held_logprobs=True,
-            counts=True,
-            prompt_embeddings=True,
-            modalities=frozenset({"text"}) | self.senses.kinds,
-        )
+        self.can = self.reader.can(prompt_embeddings=True)
         self.identity = {
             "engine": "transformers",
             "version": transformers.__version__,
@@ -95,23 +85,17 @@ class TransformersEngine:
             "weights": loaded.digest,
             "dtype": loaded.dtype,
             "attention": loaded.attention,
-            **self.senses.identity,
-            **processor_identity(loaded.folder, settings),
+            **self.reader.identity,
         }
-        config = loaded.model.config.get_text_config()
-        limits = (max_context, getattr(config, "max_position_embeddings", None))
-        self.max_context = min((limit for limit in limits if limit), default=2**31)
-        self.encoder = Encoder(loaded.tokenizer, name=str(model), slots=self.senses.slots)
         self.model = loaded.model
         """Shared with the thread that runs it: for weights and settings, not for calls beside those of ``generate``."""
-        self.width = int(config.hidden_size)
-        """Of a row of the model's input."""
         self.ends = _ends(loaded)
         num_tokens = loaded.model.get_output_embeddings().weight.shape[0]
-        self._patterns = Patterns(loaded.tokenizer, self.encoder, num_tokens=num_tokens, ends=self.ends)
+        self._patterns = Patterns(loaded.tokenizer, self.reader.encoder, num_tokens=num_tokens, ends=self.ends)
+        senses = self.reader.senses
         self._worker = Worker(
-            Runner(loaded.model, Towers(loaded.model, self.senses) if self.senses.kinds else None),
-            self.encoder,
+            Runner(loaded.model, Towers(loaded.model, senses) if senses.kinds else None),
+            self.reader.encoder,
             self._patterns,
             ends=self.ends,
             batch_size=batch_size,
@@ -120,52 +104,38 @@ class TransformersEngine:
         # Also runs when the interpreter ends, so that no thread is inside the model by then.
         self._stop = weakref.finalize(self, self._worker.stop)
 
+    @property
+    def max_context(self) -> int:
+        """Tokens of prompt and reply together."""
+        return self.reader.max_context
+
     def count_tokens(self, prompt: Prompt) -> int:
         """How many tokens the model reads of it, those of its media included, which are decoded for it."""
-        shown = self.senses.shown_now(prompt.media)
-        return len(self.encoder.encode(prompt, [one.width for one in shown]).ids)
+        return self.reader.count_tokens(prompt)
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply]:
-        shown = await self.senses.shown(prompt.media)
-        check_width(shown, self.width)
-        encoded = self.encoder.encode(prompt, [one.width for one in shown])
-        room = self.max_context - len(encoded.ids)
-        if room < 1:
-            raise ContextError(f"the prompt has {len(encoded.ids)} tokens, the model reads {self.max_context}")
+        read = await self.reader.read(prompt)
         if sampling.pattern is not None:
             await asyncio.to_thread(self._patterns.check, sampling.pattern)
-        loop = asyncio.get_running_loop()
-        ended: asyncio.Queue[Reply | EngineError] = asyncio.Queue()
-
-        def deliver(item: Reply | EngineError) -> None:
-            with contextlib.suppress(RuntimeError):  # the caller's loop has ended, and nobody waits any more
-                loop.call_soon_threadsafe(ended.put_nowait, item)
-
-        # At temperature 0 all replies are one reply.
-        num_drawn = sampling.n if sampling.temperature > 0 else 1
+        inbox = Inbox()
         job = Job(
-            prompt=encoded,
-            shown=shown,
+            prompt=read.encoded,
+            shown=read.shown,
             prefix=prompt.prefix,
             sampling=sampling,
-            max_tokens=min(sampling.max_tokens, room),
-            deliver=deliver,
+            max_tokens=min(sampling.max_tokens, read.room),
+            deliver=inbox.put,
             pending=[],
         )
-        jobs = []
+        jobs: list[Job] = []
+
+        def begin(numbers: range) -> None:
+            jobs.append(replace(job, pending=list(numbers)))
+            self._worker.submit(jobs[-1])
+
         try:
-            for number in range(num_drawn):
-                if begun := begins(number, sampling.at_once, num_drawn):
-                    jobs.append(replace(job, pending=list(begun)))
-                    self._worker.submit(jobs[-1])
-                item = await ended.get()
-                if isinstance(item, EngineError):
-                    raise item
-                if num_drawn == sampling.n:
-                    yield item
-                else:
-                    for index in range(sampling.n):
-                        yield replace(item, index=index)
+            async for reply in inbox.replies(sampling, begin):
+                yield reply
         finally:
             for job in jobs:
                 job.aborted = True

@@ -3,31 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import itertools
 import json
 import weakref
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from time import time
 from typing import Any
 
 from flexreward.engines import vllm_start
-from flexreward.engines.base import Capabilities, Prompt, Sampling, begins
+from flexreward.engines.base import Prompt, Sampling
 from flexreward.engines.checkpoint import Checkpoint, read_checkpoint
-from flexreward.engines.encoding import Encoded, Encoder
+from flexreward.engines.encoding import Encoded
 from flexreward.engines.loops import LoopThread
-from flexreward.engines.processors import find_processor, processor_identity
-from flexreward.engines.senses import Shown, check_width, read_senses
+from flexreward.engines.reading import Deliver, Inbox, Read, Reader
 from flexreward.engines.vllm_inputs import as_they_are, by_kind, longer_by, medium_of, paced, with_rows
 from flexreward.engines.vllm_models import View
-from flexreward.errors import ContextError, EngineError, JudgeError, RefusedError
+from flexreward.errors import EngineError, JudgeError, RefusedError
 from flexreward.media.decoder import Decoder
 from flexreward.types import Reply, TokenLogprob
-
-Deliver = Callable[[Reply | EngineError], None]
 
 
 class VLLMEngine:
@@ -74,32 +70,21 @@ class VLLMEngine:
 
         checkpoint = read_checkpoint(model)
         adapter = None if lora is None else _Adapter(Path(lora))
-        settings = find_processor(checkpoint.folder, checkpoint.config, processor)
-        self.senses = read_senses(
+        self.reader = Reader(
             checkpoint.config,
             checkpoint.tokenizer,
-            settings,
+            checkpoint.folder,
+            name=str(model),
+            max_context=min(max_context or checkpoint.max_context, checkpoint.max_context),
+            processor=processor,
             decoder=decoder,
             min_pixels=min_pixels,
             max_pixels=max_pixels,
         )
-        self.can = Capabilities(
-            token_ids=True,
-            prefix=True,
-            logprobs=True,
-            constrained=True,
-            held_logprobs=True,
-            counts=True,
-            prompt_embeddings=prompt_embeddings,
-            modalities=frozenset({"text"}) | self.senses.kinds,
-        )
-        self.encoder = Encoder(checkpoint.tokenizer, name=str(model), slots=self.senses.slots)
-        self.width = int(checkpoint.config.get_text_config().hidden_size)
-        """Of a row of the model's input."""
+        self.can = self.reader.can(prompt_embeddings=prompt_embeddings)
         self.ends = checkpoint.ends
-        self.max_context = min(max_context or checkpoint.max_context, checkpoint.max_context)
         further = dict(engine_args or {})
-        view = View(checkpoint, settings)
+        view = View(checkpoint, self.reader.settings)
         self.options = vllm_start.arguments(
             view.folder,
             cpu=cpu,
@@ -109,14 +94,13 @@ class VLLMEngine:
             max_context=self.max_context,
             lora_rank=adapter.rank if adapter else None,
             prompt_embeddings=prompt_embeddings,
-            sees=bool(self.senses.kinds),
+            sees=bool(self.reader.senses.kinds),
             further=further,
         )
         """What vLLM was started with."""
         self.identity = {
             **_identity(checkpoint, vllm.__version__, self.options["dtype"], quantization, adapter, further),
-            **self.senses.identity,
-            **processor_identity(checkpoint.folder, settings),
+            **self.reader.identity,
         }
         self.can_sleep = not cpu and bool(further.get("enable_sleep_mode"))
         """Whether ``sleep`` frees the GPU: with ``engine_args: {enable_sleep_mode: true}``, never on a CPU."""
@@ -134,10 +118,14 @@ class VLLMEngine:
         # Also runs when the interpreter ends; orphans.py is for when it is not asked.
         self._stop = weakref.finalize(self, _shut_down, self._llm, self._loop, view)
 
+    @property
+    def max_context(self) -> int:
+        """Tokens of prompt and reply together."""
+        return self.reader.max_context
+
     def count_tokens(self, prompt: Prompt) -> int:
         """How many tokens the model reads of it, those of its media included, which are decoded for it."""
-        shown = self.senses.shown_now(prompt.media)
-        return len(self.encoder.encode(prompt, [one.width for one in shown]).ids)
+        return self.reader.count_tokens(prompt)
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply]:
         if sampling.logprobs > self._max_logprobs:
@@ -145,38 +133,20 @@ class VLLMEngine:
                 f"logprobs: {sampling.logprobs} were asked for, vLLM was started for {self._max_logprobs}; "
                 "set engine_args: {max_logprobs: ...}"
             )
-        shown = await self.senses.shown(prompt.media)
-        check_width(shown, self.width)
-        encoded = self.encoder.encode(prompt, [one.width for one in shown])
-        room = self.max_context - len(encoded.ids)
-        if room < 1:
-            raise ContextError(f"the prompt has {len(encoded.ids)} tokens, the model reads {self.max_context}")
-        loop = asyncio.get_running_loop()
-        ended: asyncio.Queue[Reply | EngineError] = asyncio.Queue()
+        read = await self.reader.read(prompt)
+        inbox = Inbox()
+        works: list[Future[None]] = []
 
-        def deliver(item: Reply | EngineError) -> None:
-            with contextlib.suppress(RuntimeError):  # the caller's loop has ended, and nobody waits any more
-                loop.call_soon_threadsafe(ended.put_nowait, item)
+        def begin(numbers: range) -> None:
+            works.append(self._loop.submit(self._write(prompt, read, sampling, numbers, inbox.put)))
 
-        # At temperature 0 all replies are one reply.
-        num_drawn = sampling.n if sampling.temperature > 0 else 1
-        self._under_way.add(deliver)
-        work = None
+        self._under_way.add(inbox.put)
         try:
-            for number in range(num_drawn):
-                if begun := begins(number, sampling.at_once, num_drawn):
-                    work = self._loop.submit(self._write(prompt, encoded, shown, sampling, room, begun, deliver))
-                item = await ended.get()
-                if isinstance(item, EngineError):
-                    raise item
-                if num_drawn == sampling.n:
-                    yield item
-                else:
-                    for index in range(sampling.n):
-                        yield replace(item, index=index)
+            async for reply in inbox.replies(sampling, begin):
+                yield reply
         finally:
-            self._under_way.discard(deliver)
-            if work is not None:
+            self._under_way.discard(inbox.put)
+            for work in works:
                 work.cancel()
 
     async def sleep(self) -> None:
@@ -205,37 +175,29 @@ class VLLMEngine:
         work = self._llm.sleep(mode="wait") if what == "sleep" else self._llm.wake_up()
         await asyncio.wrap_future(self._loop.submit(work))
 
-    async def _write(
-        self,
-        prompt: Prompt,
-        encoded: Encoded,
-        shown: Sequence[Shown],
-        sampling: Sampling,
-        room: int,
-        numbers: range,
-        deliver: Deliver,
-    ) -> None:
+    async def _write(self, prompt: Prompt, read: Read, sampling: Sampling, numbers: range, deliver: Deliver) -> None:
         """These replies. Each is a request of its own: vLLM reads their prompt once, and each comes as it ends."""
         try:
-            read = await self._input(prompt, encoded, shown)
+            given = await self._input(prompt, read)
             async with asyncio.TaskGroup() as replies:
                 for index in numbers:
-                    replies.create_task(self._reply(prompt, encoded, read, sampling, room, index, deliver))
+                    replies.create_task(self._reply(prompt, read, given, sampling, index, deliver))
         except* EngineError as errors:
             deliver(_first(errors))
 
-    async def _input(self, prompt: Prompt, encoded: Encoded, shown: Sequence[Shown]) -> Any:
+    async def _input(self, prompt: Prompt, read: Read) -> Any:
         """The prompt in vLLM's own terms, its media processed once for all replies."""
         from vllm.inputs import embeds_input, tokens_input
 
+        encoded, shown = read.encoded, read.shown
         if not shown:
             return tokens_input(list(encoded.ids))
         if all(one.rows_TD is not None for one in shown):
-            return embeds_input(**with_rows(encoded, shown, self.width, self.options["dtype"]))
+            return embeds_input(**with_rows(encoded, shown, self.reader.width, self.options["dtype"]))
         if any(one.rows_TD is not None for one in shown):
             raise RefusedError("vLLM takes no embeddings beside images, videos or sounds")
         asked = {
-            "prompt_token_ids": list(self.encoder.encode(prompt).ids),  # vLLM makes the room for media itself
+            "prompt_token_ids": list(self.reader.encoder.encode(prompt).ids),  # vLLM makes the room for media itself
             "multi_modal_data": by_kind(shown, medium_of),
             "multi_modal_uuids": by_kind(shown, lambda one: f"{one.kind} {one.digest}"),
             "mm_processor_kwargs": as_they_are(shown),
@@ -246,24 +208,25 @@ class VLLMEngine:
             raise EngineError(f"vLLM cannot process the media: {type(error).__name__}: {error}") from error
         if found["prompt_token_ids"] != list(encoded.ids):
             raise EngineError("vLLM shows the media in another number of tokens than the model's own processor")
-        return found if self.senses.sight is None else paced(found, shown, self.senses.sight.frames)
+        sight = self.reader.senses.sight
+        return found if sight is None else paced(found, shown, sight.frames)
 
     async def _reply(
-        self, prompt: Prompt, encoded: Encoded, read: Any, sampling: Sampling, room: int, index: int, deliver: Deliver
+        self, prompt: Prompt, read: Read, given: Any, sampling: Sampling, index: int, deliver: Deliver
     ) -> None:
-        written = await self._written(read, self._params(sampling, min(sampling.max_tokens, room), index))
+        written = await self._written(given, self._params(sampling, min(sampling.max_tokens, read.room), index))
         places = written.logprobs
         if sampling.pattern is not None and sampling.logprobs:
-            places = await self._free(read, written.token_ids, sampling.logprobs)
-        deliver(self._read(prompt, encoded, sampling, written, places, index))
+            places = await self._free(given, written.token_ids, sampling.logprobs)
+        deliver(self._read(prompt, read.encoded, sampling, written, places, index))
 
-    async def _written(self, read: Any, params: Any) -> Any:
+    async def _written(self, given: Any, params: Any) -> Any:
         """What vLLM writes after an input."""
         from vllm.v1.engine.exceptions import EngineDeadError
 
         try:
             async for output in self._llm.generate(
-                {**read}, params, str(next(self._numbers)), lora_request=self._adapter
+                {**given}, params, str(next(self._numbers)), lora_request=self._adapter
             ):
                 last = output
         except EngineDeadError as error:
@@ -275,7 +238,7 @@ class VLLMEngine:
             raise EngineError(f"vLLM ended the reply early: {written.finish_reason}")
         return written
 
-    async def _free(self, read: Any, tokens: Sequence[int], num: int) -> list[Any]:
+    async def _free(self, given: Any, tokens: Sequence[int], num: int) -> list[Any]:
         """Log-probabilities of ``tokens`` after an input for a judge that may write anything.
 
         vLLM reports those of what a pattern lets through. So each place is asked for by itself, with the token that
@@ -296,7 +259,7 @@ class VLLMEngine:
 
         async with asyncio.TaskGroup() as places:
             asked = [
-                places.create_task(self._written(longer_by(read, tokens[:at]), one(token)))
+                places.create_task(self._written(longer_by(given, tokens[:at]), one(token)))
                 for at, token in enumerate(tokens)
             ]
         return [task.result().logprobs[0] for task in asked]
@@ -326,7 +289,7 @@ class VLLMEngine:
     ) -> Reply:
         tokens = list(written.token_ids)
         ids = tokens[:-1] if tokens and tokens[-1] in self.ends else tokens
-        text = self.encoder.decode(ids, after=encoded.started)
+        text = self.reader.encoder.decode(ids, after=encoded.started)
         if ends := [at + len(stop) for stop in sampling.stop if (at := text.find(stop)) >= 0]:
             text = text[: min(ends)]
         return Reply(
@@ -344,10 +307,10 @@ class VLLMEngine:
 
         def top(place: Any) -> tuple[tuple[str, float], ...]:
             best = sorted((found.rank, token, found.logprob) for token, found in place.items() if found.rank <= num)
-            return tuple((self.encoder.decode([token]), logprob) for _, token, logprob in best[:num])
+            return tuple((self.reader.encoder.decode([token]), logprob) for _, token, logprob in best[:num])
 
         return tuple(
-            TokenLogprob(text=self.encoder.decode([token]), logprob=place[token].logprob, top=top(place))
+            TokenLogprob(text=self.reader.encoder.decode([token]), logprob=place[token].logprob, top=top(place))
             for token, place in zip(tokens, places, strict=True)
         )
 

@@ -74,8 +74,8 @@ async def reply(engine, prompt, sampling=GREEDY):
 
 def alone(engine, prompt: Prompt, max_tokens: int) -> str:
     """What the model's own ``generate`` writes, which works out features and positions itself."""
-    ready = engine.senses.shown_now(prompt.media)
-    ids = torch.tensor([engine.encoder.encode(prompt, [one.width for one in ready]).ids])
+    ready = engine.reader.senses.shown_now(prompt.media)
+    ids = torch.tensor([engine.reader.encoder.encode(prompt, [one.width for one in ready]).ids])
     config = engine.model.config
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     omni = config.model_type == "qwen2_5_omni_thinker"
@@ -86,19 +86,19 @@ def alone(engine, prompt: Prompt, max_tokens: int) -> str:
         ("image", "pixel_values", "image_grid_thw"),
         ("video", "pixel_values_videos", "video_grid_thw"),
     ):
-        if some := [patches(one.frames_THWC, engine.senses.sight) for one in ready if one.kind == kind]:
+        if some := [patches(one.frames_THWC, engine.reader.senses.sight) for one in ready if one.kind == kind]:
             inputs[pixels] = torch.from_numpy(np.concatenate([cut for cut, _ in some]))
             inputs[grid] = torch.tensor([grid_thw for _, grid_thw in some])
     if films := [one.film for one in ready if one.film]:
         name = "video_second_per_grid" if omni else "second_per_grid_ts"
         inputs[name] = torch.tensor([2 / film.fps for film in films])
     if sounds := [one for one in ready if one.kind == "audio"]:
-        made = spectra(sounds, engine.senses.hearing)
+        made = spectra(sounds, engine.reader.senses.hearing)
         inputs["input_features"] = torch.from_numpy(made["input_features"])
         inputs["feature_attention_mask"] = torch.from_numpy(made["attention_mask"])
     engine.model.rope_deltas = None
     out = engine.model.generate(**inputs, max_new_tokens=max_tokens, do_sample=False)[0, ids.shape[1] :].tolist()
-    return engine.encoder.decode(out[:-1] if out[-1] in engine.ends else out)
+    return engine.reader.encoder.decode(out[:-1] if out[-1] in engine.ends else out)
 
 
 @pytest.mark.parametrize("name", SEEN)
@@ -201,7 +201,7 @@ def test_settings_are_read_from_the_newer_file_as_well(tmp_path, vl):
     size = {"shortest_edge": settings.pop("min_pixels"), "longest_edge": settings.pop("max_pixels")}
     (folder / "processor_config.json").write_text(json.dumps({"image_processor": settings | {"size": size}}))
     engine = TransformersEngine(folder)
-    assert engine.senses.sight == SIGHT
+    assert engine.reader.senses.sight == SIGHT
     asyncio.run(engine.close())
 
 
@@ -245,11 +245,14 @@ async def test_more_media_than_the_context_holds_is_a_context_error(vl):
 async def test_embeddings_of_tokens_write_what_the_tokens_write(seeing, checkpoint):
     text = TransformersEngine(checkpoint)
     for engine in (seeing, text):
-        ids = engine.encoder._inner.encode(" the digits of it").ids
+        ids = engine.reader.encoder._inner.encode(" the digits of it").ids
         rows_TD = engine.model.get_input_embeddings()(torch.tensor(ids)).detach().numpy()
         given = Prompt(system="s", user="Sort.", media=(Placed(4, Embeddings(rows_TD=rows_TD)),))
         spelled = Prompt(system="s", user="Sort the digits of it.")
-        ids_given, ids_spelled = engine.encoder.encode(given, [len(ids)]).ids, engine.encoder.encode(spelled).ids
+        ids_given, ids_spelled = (
+            engine.reader.encoder.encode(given, [len(ids)]).ids,
+            engine.reader.encoder.encode(spelled).ids,
+        )
         assert len(ids_given) == len(ids_spelled)
         assert (await reply(engine, given)).text == (await reply(engine, spelled)).text
         assert (await reply(engine, given)).text != (await reply(engine, Prompt(system="s", user="Sort."))).text
@@ -334,8 +337,8 @@ async def test_forced_answers_about_images_and_sounds_are_all_read(hearing):
 async def test_media_are_decoded_off_the_event_loop(vl):
     engine = ForcedEngine(TransformersEngine(vl))
     decoding = []
-    decode = engine._engine.senses.decoder.decode
-    engine._engine.senses = replace(engine._engine.senses, decoder=Watched(decode, decoding))
+    decode = engine._engine.reader.senses.decoder.decode
+    engine._engine.reader.senses = replace(engine._engine.reader.senses, decoder=Watched(decode, decoding))
     judge = Judge(engine, load_template("mj-align"), sampling=Sampling(max_tokens=3))
     await judge.judge(JudgeRequest(prompt="A cat.", completions=(noise(56, 56, seed=8), noise(56, 56, seed=9))))
     assert len(decoding) == 2

@@ -87,7 +87,7 @@ async def test_greedy_replies_are_those_of_the_model_alone_also_in_a_mixed_batch
         *(replies(engine, p, Sampling(max_tokens=m)) for p, m in zip(prompts(), limits, strict=True))
     )
     for prompt, limit, [reply] in zip(prompts(), limits, got, strict=True):
-        ids = torch.tensor([engine.encoder.encode(prompt).ids])
+        ids = torch.tensor([engine.reader.encoder.encode(prompt).ids])
         out = model.generate(ids, attention_mask=torch.ones_like(ids), max_new_tokens=limit, do_sample=False)
         written = out[0, ids.shape[1] :].tolist()
         assert reply.completion_tokens == len(written)
@@ -179,7 +179,7 @@ async def test_logprobs_are_the_models_own_at_temperature_1(engine, checkpoint):
     [reply] = await replies(engine, prompts()[1], sampling)
     tokenizer = AutoTokenizer.from_pretrained(checkpoint)
     model = AutoModelForCausalLM.from_pretrained(checkpoint)
-    ids = list(engine.encoder.encode(prompts()[1]).ids)
+    ids = list(engine.reader.encoder.encode(prompts()[1]).ids)
     assert len(reply.logprobs) == reply.completion_tokens
     for entry in reply.logprobs:
         logprobs = model(torch.tensor([ids])).logits[0, -1].log_softmax(-1)

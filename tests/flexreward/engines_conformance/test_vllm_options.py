@@ -111,7 +111,7 @@ async def test_what_was_read_before_is_not_read_again(vllm_engine):
 
     prompt = Prompt(system="You are a judge.", user="Which of the two is it? " * 9)
     await anext(vllm_engine.generate(prompt, Sampling(max_tokens=1)))
-    ids = list(vllm_engine.encoder.encode(prompt).ids)
+    ids = list(vllm_engine.reader.encoder.encode(prompt).ids)
 
     async def num_found():
         outputs = vllm_engine._llm.generate(tokens_input(ids), SamplingParams(max_tokens=1), "found")

@@ -72,7 +72,7 @@ def test_an_engine_is_made_with_the_decoder_of_its_recipe(tmp_path, engine, vl):
     path = tmp_path / "judge.yaml"
     path.write_text(f"model: {vl}\nengine: {engine}\nmedia: {{image_pixels: 1000000, fps: 2}}\n")
     made = open_engine(load_recipe(path))
-    decoder = made.senses.decoder if engine == "transformers" else made.decoder
+    decoder = made.reader.senses.decoder if engine == "transformers" else made.decoder
     assert (decoder.limits.image_pixels, decoder.caps.fps) == (1_000_000, 2)
     asyncio.run(made.close())
 

@@ -1,0 +1,220 @@
+"""What a trainer sends to POST /v1/rewards, and what comes back. Only the standard library is needed.
+
+[RewardItem] -> batches -> parcels -> bytes -> the server -> bytes -> [Rewarded]
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from flexreward.errors import MediaError
+from flexreward.media.bounds import name_of, read_media
+from flexreward.media.limits import LIMITS
+from flexreward.serving.contract import Rewarded, RewardItem
+from flexreward.types import Completion, Media, Message, Modality, Reason, Text
+
+MOST_ITEMS = 1000
+"""Items of one call of a server."""
+MOST_BYTES = 16 << 20
+"""Bytes of one call; a group that alone has more is sent in parts, an item that alone has more by itself."""
+COLUMNS: Mapping[Modality, str] = {"image": "images", "video": "videos", "audio": "audios"}
+
+
+class Parcel(NamedTuple):
+    """One item, ready to be sent."""
+
+    place: int
+    """Where its result belongs in the caller's list."""
+    item: RewardItem
+    prompt: Any
+    completion: Any
+    columns: Mapping[str, Any]
+    size: int
+    """About so many bytes of JSON."""
+
+
+def parcel_of(place: int, item: RewardItem) -> Parcel:
+    """The item with its media as data URIs.
+
+    Raises:
+        MediaError: A file of it cannot be read.
+    """
+    prompt, completion = plain_text(item.prompt), _plain_completion(item.completion)
+    columns: dict[str, Any] = {}
+    if item.rubric is not None:
+        columns["rubric"] = item.rubric
+    if item.reference is not None:
+        columns["reference"] = item.reference
+    for medium in item.media:
+        columns.setdefault(COLUMNS[medium.kind], []).append(data_uri(medium))
+    if item.molecules:
+        columns["molecules"] = list(item.molecules)
+    size = len(json.dumps([prompt, completion, columns], ensure_ascii=False).encode("utf-8", "replace"))
+    return Parcel(place, item, prompt, completion, columns, size)
+
+
+def batches(
+    parcels: Sequence[Parcel], *, most_items: int = MOST_ITEMS, most_bytes: int = MOST_BYTES
+) -> list[list[Parcel]]:
+    """Parcels that may travel in one call each: few enough, small enough, of one run and step.
+
+    A group stays in one call where it fits into one. One that does not is given a name and its size, so that the server
+    puts it together again.
+    """
+    found: list[list[Parcel]] = []
+    open_batches: dict[Any, list[Parcel]] = {}
+    for group in groups_of(parcels):
+        head = group[0].item
+        call = (head.run, head.step, head.group_size)
+        if not _fits(group, most_items, most_bytes):
+            found += _parts(group, most_items, most_bytes)
+            continue
+        batch = open_batches.get(call)
+        if batch is None or not _fits([*batch, *group], most_items, most_bytes):
+            batch = open_batches[call] = []
+            found.append(batch)
+        batch += group
+    return found
+
+
+def groups_of(parcels: Sequence[Parcel]) -> list[list[Parcel]]:
+    """As the server puts them together, by the caller's name or by equal prompts, in the order of first members."""
+    groups: dict[Any, list[Parcel]] = {}
+    for parcel in parcels:
+        item = parcel.item
+        same = ("named", item.group) if item.group else ("prompt", prompt_name(parcel))
+        groups.setdefault((item.run, item.step, item.group_size, same), []).append(parcel)
+    return list(groups.values())
+
+
+def prompt_name(parcel: Parcel) -> str:
+    """A name that equal prompts with equal columns share."""
+    shown = json.dumps([parcel.prompt, parcel.columns], ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(shown.encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def _fits(parcels: Sequence[Parcel], most_items: int, most_bytes: int) -> bool:
+    return len(parcels) <= most_items and sum(parcel.size for parcel in parcels) <= most_bytes
+
+
+def _parts(group: Sequence[Parcel], most_items: int, most_bytes: int) -> Iterator[list[Parcel]]:
+    part: list[Parcel] = []
+    for parcel in group:
+        item = parcel.item
+        named = replace(item, group=item.group or prompt_name(parcel), group_size=item.group_size or len(group))
+        one = parcel._replace(item=named)
+        if part and not _fits([*part, one], most_items, most_bytes):
+            yield part
+            part = []
+        part.append(one)
+    if part:
+        yield part
+
+
+def body_of(batch: Sequence[Parcel], *, judge: str, deadline_s: float) -> bytes:
+    """The JSON of one call; a call of nothing asks whether it may come in."""
+    names = sorted({name for parcel in batch for name in parcel.columns})
+    groups, ids = [parcel.item.group for parcel in batch], [parcel.item.id for parcel in batch]
+    fields: dict[str, Any] = {
+        "prompts": [parcel.prompt for parcel in batch],
+        "completions": [parcel.completion for parcel in batch],
+        "deadline_s": round(deadline_s, 3),
+    }
+    more: dict[str, Any] = {"judge": judge}
+    if batch:
+        head = batch[0].item  # they are all of one run and step
+        more |= {
+            "columns": {name: [parcel.columns.get(name) for parcel in batch] for name in names},
+            "group_ids": groups if any(groups) else None,
+            "group_size": head.group_size,
+            "ids": ids if any(ids) else None,
+            "run": head.run,
+            "step": head.step,
+        }
+    fields |= {name: value for name, value in more.items() if value not in (None, "", {})}
+    return json.dumps(fields, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
+
+
+def read_answer(content: bytes, count: int) -> list[Rewarded]:
+    """What became of the ``count`` items of a call.
+
+    Raises:
+        ValueError: The answer is none; one line.
+    """
+    answer = json.loads(content)
+    rewards = answer.get("rewards") if isinstance(answer, dict) else None
+    if not isinstance(rewards, list) or len(rewards) != count:
+        found = f"{len(rewards)} rewards" if isinstance(rewards, list) else "no rewards"
+        raise ValueError(f"{found} for {count} completions")
+
+    def column(name: str) -> list[Any]:
+        values = answer.get(name)
+        return values if isinstance(values, list) and len(values) == count else [None] * count
+
+    reasons, details, scores = column("reasons"), column("details"), column("scores")
+    reasoning, flipped, tokens = column("reasoning"), column("flipped"), column("tokens")
+    return [
+        _rewarded(rewards[i], reasons[i], details[i], scores[i], reasoning[i], flipped[i], tokens[i])
+        for i in range(count)
+    ]
+
+
+def _rewarded(reward: Any, reason: Any, detail: Any, score: Any, reasoning: Any, flipped: Any, tokens: Any) -> Rewarded:
+    number = float(reward) if _is_number(reward) else None
+    why: Reason | None = None
+    said = detail if isinstance(detail, str) else ""
+    if number is None or not 0 <= number <= 1:  # NaN is not
+        if reward is not None:
+            said = f"the server sent the reward {reward!r}, expected 0 to 1 or null"
+        number = None
+        why = Reason(reason) if reason in tuple(Reason) else Reason.ENGINE
+    return Rewarded(
+        reward=number,
+        score=float(score) if _is_number(score) else None,
+        reason=why,
+        detail=said,
+        reasoning=reasoning if isinstance(reasoning, str) else "",
+        flipped=flipped if isinstance(flipped, bool) else None,
+        tokens=tokens if isinstance(tokens, int) else 0,
+    )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def plain_text(text: Text) -> Any:
+    """A text as JSON has it: a string, or messages."""
+    return text if isinstance(text, str) else [_plain_message(message) for message in text]
+
+
+def _plain_completion(completion: Completion) -> Any:
+    return _part(completion, typed=False) if isinstance(completion, Media) else plain_text(completion)
+
+
+def _plain_message(message: Message) -> dict[str, Any]:
+    content: Any = message.content
+    if not isinstance(content, str):
+        content = [{"type": "text", "text": part} if isinstance(part, str) else _part(part) for part in content]
+    return {"role": message.role, "content": content}
+
+
+def _part(medium: Media, *, typed: bool = True) -> dict[str, Any]:
+    return ({"type": medium.kind} if typed else {}) | {medium.kind: data_uri(medium)}
+
+
+def data_uri(medium: Media) -> str:
+    """The whole file in a line of text. What kind it is stands beside it; servers look at its first bytes.
+
+    Raises:
+        MediaError: It cannot be read, or is to be shown at a size of its own, of which a server cannot be told.
+    """
+    if medium.size is not None:
+        raise MediaError(f"{name_of(medium)}: has a size of its own, which cannot be sent; bring it to its size first")
+    body = base64.b64encode(read_media(medium, LIMITS)).decode()
+    return f"data:application/octet-stream;base64,{body}"

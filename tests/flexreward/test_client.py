@@ -149,6 +149,7 @@ async def test_failures_that_may_pass_are_asked_again(server):
 @pytest.mark.parametrize("fault", ["hang", "drip", "busy", "broken", "reset", "dead"])
 async def test_a_server_that_never_answers_costs_the_deadline_and_no_more(server, fault):
     url = server.url
+
     async def hang():
         await asyncio.sleep(60)
 

@@ -123,14 +123,45 @@ class Judge:
             return {}
         return {"context": self.context, "max_context": cast(CountingEngine, self.engine).max_context}
 
-    async def judge(self, request: JudgeRequest) -> Judgment:
+    def variant(self, *, template: Template | None = None, namespace: str | None = None) -> Judge:
+        """The same engine, sampling and ledger with another template, or for another namespace.
+
+        A calibrator was fitted to one template, and does not come along to another.
+
+        Raises:
+            RecipeError: The other template does not go with this judge.
+        """
+        buyer = self._buyer
+        return Judge(
+            self.engine,
+            template or self.template,
+            sampling=self.sampling,
+            votes=self.sampling.n,
+            aggregate=self.aggregate,
+            stop=self.stop,
+            both_orders=self.both_orders,
+            order_seed=self.order_seed,
+            prefill=self.prefill,
+            context=self.context,
+            ledger=buyer.ledger,
+            deadline_s=self.deadline_s,
+            namespace=buyer.namespace if namespace is None else namespace,
+            calibrator=self.calibrator if template in (None, self.template) else None,
+        )
+
+    async def judge(self, request: JudgeRequest, *, until: float | None = None) -> Judgment:
         """What became of one request, scores in its order.
+
+        Args:
+            until: Time of the event loop after which nobody waits any more, where ``deadline_s`` is over later.
 
         Raises:
             UserError: The template cannot show such a request, or the store cannot be written. Never EngineError.
         """
         start = perf_counter()
-        until = None if self.deadline_s is None else asyncio.get_running_loop().time() + self.deadline_s
+        if self.deadline_s is not None:
+            own = asyncio.get_running_loop().time() + self.deadline_s
+            until = own if until is None else min(own, until)
         shown = self._orders(request)
         cut = 0
         if self.context == "cut":

@@ -37,6 +37,8 @@ class Reason(StrEnum):
     """The prompt does not fit into the judge."""
     CUT_COMPLETION = "cut_completion"
     """The completion was cut by its own length limit, and the recipe does not judge such."""
+    ALONE = "alone"
+    """A comparison was asked for, and there is nobody to compare with."""
     ENGINE = "engine"
     """The engine failed."""
     REFUSED = "refused"

@@ -20,6 +20,7 @@ ADVICE = {
     Reason.QUORUM: "too few votes, or only one order, could be read: see the orders in the file",
     Reason.CONTEXT: "too long for the judge: take one that reads more",
     Reason.CUT_COMPLETION: "the completion was cut by its own limit",
+    Reason.ALONE: "there was nothing to compare it with: give the whole group, or judge by score",
     Reason.ENGINE: "the engine failed: mend it and run again with --overwrite, what is settled is not bought again",
     Reason.REFUSED: "the engine cannot take such a request: take another engine",
     Reason.DEADLINE: "the time ran out: raise deadline_s, then --overwrite; what is settled is not bought again",

@@ -46,8 +46,8 @@ class Buyer:
     def __init__(self, engine: Engine, sampling: Sampling, ledger: Ledger, *, namespace: str) -> None:
         self._engine = engine
         self._sampling = sampling
-        self._ledger = ledger
-        self._namespace = namespace
+        self.ledger = ledger
+        self.namespace = namespace
         self.source = source_digest(engine.identity, sampling)
 
     async def replies(self, prompt: Prompt, until: float | None, stopping: Stopping | None = None) -> Bought:
@@ -61,18 +61,18 @@ class Buyer:
         Raises:
             OutputError: They were bought and cannot be stored.
         """
-        full, seed = name_of(prompt, source=self.source, namespace=self._namespace)
+        full, seed = name_of(prompt, source=self.source, namespace=self.namespace)
         sampling = replace(self._sampling, seed=seed, at_once=stopping and stopping.at_once)
         key = full if stopping is None else name_of_vote(full, stop=stopping.name, reading=stopping.reading)
         while True:
-            state, value = await self._ledger.claim(key)
+            state, value = await self.ledger.claim(key)
             if state is State.MINE:
                 if key != full and (value := await self._instead(key, full)) is not None:
                     return Bought(decode(value), kept=True)
                 return Bought(await self._buy(key, prompt, sampling, until, stopping), kept=False)
             if state is State.SETTLED and value is not None:
                 return Bought(decode(value), kept=True)
-            state, value = await self._ledger.wait(key, None if until is None else until - _now())
+            state, value = await self.ledger.wait(key, None if until is None else until - _now())
             if state is State.PENDING:
                 late = DeadlineError("the same request, asked before, was still being answered")
                 return Bought(self._purchase(prompt, sampling, [], late), kept=False)
@@ -82,12 +82,12 @@ class Buyer:
     async def _instead(self, key: str, full: str) -> bytes | None:
         """The full vote, if one is settled; then the claim on ``key`` is released."""
         try:
-            value = await self._ledger.find(full)
+            value = await self.ledger.find(full)
         except BaseException:
-            await self._ledger.release(key)
+            await self.ledger.release(key)
             raise
         if value is not None:
-            await self._ledger.release(key)
+            await self.ledger.release(key)
         return value
 
     async def _buy(
@@ -97,21 +97,21 @@ class Buyer:
         try:
             replies, error = await self._draw(prompt, sampling, until, stopping)
         except asyncio.CancelledError:
-            await self._ledger.release(key)
+            await self.ledger.release(key)
             raise
         except BaseException as bug:  # raised here; those who wait fail, so that they do not meet it one by one
             failed = EngineError(f"{type(bug).__name__}: {bug}")
-            await self._ledger.release(key, encode(self._purchase(prompt, sampling, [], failed)))
+            await self.ledger.release(key, encode(self._purchase(prompt, sampling, [], failed)))
             raise
         purchase = self._purchase(prompt, sampling, replies, error)
         if error is None:
             if stopping is not None and len(replies) < sampling.n:
                 purchase = replace(purchase, stopped=stopping.name)
             value = encode(purchase)
-            stands = await self._ledger.settle(key, value)
+            stands = await self.ledger.settle(key, value)
             return purchase if stands is value else decode(stands)
         # A buyer that ran out of its own time says nothing of the engine: the next may have longer.
-        await self._ledger.release(key, None if error.reason is Reason.DEADLINE else encode(purchase))
+        await self.ledger.release(key, None if error.reason is Reason.DEADLINE else encode(purchase))
         return purchase
 
     async def _draw(

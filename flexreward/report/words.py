@@ -13,6 +13,7 @@ REASONS = {
     "quorum": "too few of the replies could be read",
     "context": "the text did not fit into the judge",
     "cut_completion": "the completion itself was cut short",
+    "alone": "there was no other completion to compare it with",
     "engine": "the model that runs the judge failed",
     "refused": "the model that runs the judge does not take such a request",
     "deadline": "the time allowed ran out",

@@ -620,3 +620,37 @@ def test_a_judge_that_its_engine_cannot_serve_is_refused(options, message):
 
     with pytest.raises(RecipeError, match=message):
         judge(Bare(fair), **options)
+
+
+async def test_a_call_may_have_less_time_than_the_judge_gives_it():
+    slow = taking(lambda prompt: 5.0)
+    until = asyncio.get_running_loop().time() + 0.05
+    judgment = await judge(slow, deadline_s=60.0).judge(ONE, until=until)
+    assert judgment.outcome.reason is Reason.DEADLINE
+    assert slow.aborted == 1
+
+
+async def test_the_judges_own_deadline_stands_where_a_call_has_more_time():
+    until = asyncio.get_running_loop().time() + 60
+    judgment = await judge(taking(lambda prompt: 5.0), deadline_s=0.05).judge(ONE, until=until)
+    assert judgment.outcome.reason is Reason.DEADLINE
+
+
+async def test_a_variant_in_another_namespace_says_the_same_and_buys_for_itself(tmp_path):
+    engine = ScriptedEngine(fair)
+    with Store(tmp_path / "s.sqlite") as store:
+        first = judge(engine, ledger=Ledger(store))
+        other = first.variant(namespace="theirs")
+        said = [await one.judge(PAIR) for one in (first, other, other.variant())]
+    assert other.fingerprint == first.fingerprint
+    assert said[0].outcome == said[1].outcome
+    assert [one.cached for one in said] == [False, False, True]
+    assert engine.num_calls == 4
+
+
+async def test_a_variant_with_another_template_reads_by_that_one():
+    first = judge(ScriptedEngine(lambda prompt: "<think>so</think>|9|<answer>4</answer>"))
+    other = first.variant(template=load_template("score"))
+    assert (await first.judge(ONE)).outcome.scores == (9.0,)
+    assert (await other.judge(ONE)).outcome.scores == (4.0,)
+    assert other.fingerprint != first.fingerprint

@@ -1,4 +1,4 @@
-"""A small OpenAI-compatible server on loopback that answers, delays, refuses, breaks and goes away; an engine for it."""
+"""A small OpenAI-compatible server on loopback that answers, delays, refuses, breaks and goes away."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from flexreward.cli import run
-from flexreward.config import JudgeRecipe, load_recipe, open_judge
+from flexreward.config import JudgeRecipe, load_recipe, open_judge, resolve_judge
 from flexreward.engines import endpoint
 from flexreward.engines.escape import JOINER
 from flexreward.errors import JudgeError, RecipeError

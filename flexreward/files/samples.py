@@ -126,6 +126,21 @@ def read_samples(
             yield _sample(row, name, fields, parts, reserved, refuse_empty)
 
 
+def read_sample(fields: Mapping[str, Any], *, where: str, id: str, reach: Reach, limits: Limits) -> Sample:
+    """One sample from plain values, such as a request's.
+
+    Args:
+        fields: ``prompt`` and ``completions``, and what else a row may have.
+        where: What every refusal begins with.
+
+    Raises:
+        SampleError: One line that names the field.
+    """
+    values = dict(fields)
+    parts = Parts(where=where, waiting=_media(where, values, reach, limits), reach=reach, limits=limits)
+    return _sample(Row(number=1, where=where, fields=values), id, values, parts, (), False)
+
+
 def _media(where: str, fields: dict[str, Any], reach: Reach, limits: Limits) -> list[Media]:
     """The media columns, taken out of ``fields``. What ``datasets`` calls one image is a list of one."""
     found: list[Media] = []

@@ -13,6 +13,7 @@ from flexreward.files.outcome_file import OutcomeFile
 from flexreward.files.outcomes import Item, header_of
 from flexreward.files.samples import Sample
 from flexreward.inflight import read_ahead
+from flexreward.templates.fitting import fitting_id
 from flexreward.types import JudgeRequest, Judgment, Media
 
 if TYPE_CHECKING:
@@ -55,35 +56,19 @@ def items_of(samples: Iterable[Sample], template: Template) -> Iterator[Item]:
         yield Item(request, sample.extra)
 
 
-PLAIN = {1: "score", 2: "pair"}
-MADE = {("image", "image"): "mj-align", ("video", "video"): "gen-video", ("audio",): "mos"}
-"""By what the completions are: alignment of images with their prompt, videos, speech."""
-
-
 def fitting(sample: Sample) -> str:
     """The bundled template for rows like this one, by what its completions are and whether there is an image.
 
     Raises:
         SampleError: None shows such a row.
     """
-    if (found := _fitting(sample)) is None:
+    if (found := fitting_id(sample.completions, sample.media)) is None:
         raise SampleError(f"{sample.where}: no bundled template shows {_brought(sample)}; {_remedy(sample)}")
     return found
 
 
-def _fitting(sample: Sample) -> str | None:
-    made = tuple(one.kind if isinstance(one, Media) else "text" for one in sample.completions)
-    own = tuple(medium.kind for medium in sample.media)
-    if made == ("image", "image") and own == ("image",):
-        return "gen-edit"
-    if set(made) != {"text"}:
-        return MADE.get(made) if not own else None
-    plain = PLAIN.get(len(made), "batch")
-    return {(): plain, ("image",): f"image-{plain}"}.get(own)
-
-
 def _remedy(sample: Sample) -> str:
-    found = _fitting(sample)
+    found = fitting_id(sample.completions, sample.media)
     if found is not None:
         return f"--template {found} takes such rows"
     return (

@@ -1,0 +1,227 @@
+"""The service behind every route: requests are admitted, judged by the template that fits, and counted as rewards."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from time import perf_counter
+
+from flexreward.config import JudgeRecipe, open_judge
+from flexreward.engines.base import Engine
+from flexreward.errors import EngineError, OutputError, RecipeError, SampleError, UserError
+from flexreward.judge import Judge
+from flexreward.ledger import Ledger
+from flexreward.reward import reward
+from flexreward.serving.admission import Admission
+from flexreward.serving.contract import Caller, Judged, Rewarded, RewardItem
+from flexreward.templates import load_template, template_ids
+from flexreward.templates.fitting import fitting_id
+from flexreward.types import JudgeRequest, Judgment, OrderOutcome, Reason, Unscored, Verdict
+
+GRACE_S = 5.0
+"""After a judgment's own deadline, for what watches over no deadline itself."""
+log = logging.getLogger(__name__)
+
+GroupRewards = Callable[["JudgeService", Sequence[RewardItem], Caller, str, float], Awaitable[list[Rewarded]]]
+"""Rewards from comparing the members of groups: service, items, caller, name of the judge, seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenJudge:
+    """One of the server's judges, its engine open."""
+
+    recipe: JudgeRecipe
+    engine: Engine
+    admission: Admission
+
+
+class JudgeService:
+    """``contract.Service`` over engines in this process or behind handles.
+
+    Args:
+        judges: By name; the first answers where none is named.
+        deadline_s: Longest time for a call.
+        share_verdicts: Whether callers find each other's replies.
+        group_rewards: Where rewards come from comparing; without it each completion is scored by itself.
+    """
+
+    def __init__(
+        self,
+        judges: Mapping[str, OpenJudge],
+        *,
+        ledger: Ledger,
+        deadline_s: float,
+        share_verdicts: bool = False,
+        group_rewards: GroupRewards | None = None,
+    ) -> None:
+        self.judges = judges
+        self.ledger = ledger
+        self.deadline_s = deadline_s
+        self._share = share_verdicts
+        self._group_rewards = group_rewards
+        self._opened: dict[tuple[str, str, str], Judge] = {}
+
+    async def rewards(
+        self, items: Sequence[RewardItem], *, caller: Caller, judge: str = "", deadline_s: float | None = None
+    ) -> list[Rewarded]:
+        if self._group_rewards is not None:
+            limit_s = min(deadline_s or self.deadline_s, self.deadline_s)
+            return await self._group_rewards(self, items, caller, judge, limit_s)
+        requests = [request_of(item) for item in items]
+        for i, request in enumerate(requests):
+            self.check(request, caller=caller, judge=judge, where=f"completions[{i}]")
+        found: list[Rewarded | None] = [None] * len(items)
+        async for one in self.judge(requests, caller=caller, judge=judge, deadline_s=deadline_s):
+            found[one.index] = rewarded(one.judgment)
+        return [one for one in found if one is not None]
+
+    async def judge(
+        self,
+        requests: Sequence[JudgeRequest],
+        *,
+        caller: Caller,
+        judge: str = "",
+        template: str = "",
+        deadline_s: float | None = None,
+    ) -> AsyncIterator[Judged]:
+        """As in the contract, and what cannot be shown is unscored (``Reason.REFUSED``): the others are judged."""
+        opened = self._named(judge)
+        if template and template not in template_ids():  # a file's path is no name that may come from outside
+            raise RecipeError(f"template: no template {template!r}, expected one of {', '.join(template_ids())}")
+        limit_s = min(deadline_s or self.deadline_s, self.deadline_s)
+        until = asyncio.get_running_loop().time() + limit_s
+        opened.admission.admit(len(requests), deadline_s=limit_s)
+        left = len(requests)
+        tasks = [
+            asyncio.create_task(self._judged(i, request, template, caller, judge, until))
+            for i, request in enumerate(requests)
+        ]
+        try:
+            for task in asyncio.as_completed(tasks):
+                judged = await task
+                left -= 1
+                opened.admission.done()
+                yield judged
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            opened.admission.done(left)
+
+    def check(
+        self, request: JudgeRequest, *, caller: Caller, judge: str = "", template: str = "", where: str = "the request"
+    ) -> None:
+        """Refuse a request that the judge cannot be shown.
+
+        Raises:
+            UserError: One line that begins with ``where``.
+        """
+        try:
+            self._open(judge, template or self._fitting(request, judge), caller).template.render(request)
+        except UserError as error:
+            raise SampleError(f"{where}: {error}") from error
+
+    def _named(self, name: str) -> OpenJudge:
+        if not name:
+            return next(iter(self.judges.values()))
+        if name not in self.judges:
+            raise RecipeError(f"judge: no judge {name!r}, expected one of {', '.join(self.judges)}")
+        return self.judges[name]
+
+    def _fitting(self, request: JudgeRequest, judge: str) -> str:
+        """The recipe's template where it judges so many completions, else the one that fits."""
+        own = self._named(judge).recipe.template
+        fits = fitting_id(request.completions, request.media)
+        if own is not None and (fits is None or self._judges_as_many(own, len(request.completions))):
+            return own
+        if fits is None:
+            raise SampleError("no bundled template shows such completions with such media; name one by template")
+        return fits
+
+    @staticmethod
+    def _judges_as_many(template: str, count: int) -> bool:
+        takes = load_template(template).num_completions
+        return takes == count or (takes is None and count > 1)
+
+    def _open(self, name: str, template: str, caller: Caller) -> Judge:
+        namespace = "" if self._share else caller.namespace
+        key = (name, template, namespace)
+        if key not in self._opened:
+            one = self._named(name)
+            opened = open_judge(one.recipe, template=template, ledger=self.ledger, engine=one.engine)
+            self._opened[key] = opened.variant(namespace=namespace)
+        return self._opened[key]
+
+    async def _judged(
+        self, index: int, request: JudgeRequest, template: str, caller: Caller, name: str, until: float
+    ) -> Judged:
+        began = perf_counter()
+        judge = self._open(name, template or self._named(name).recipe.template or "score", caller)
+        try:
+            judge = self._open(name, template or self._fitting(request, name), caller)
+            async with asyncio.timeout_at(until + GRACE_S):
+                async with self._named(name).admission.lane() as count:
+                    if asyncio.get_running_loop().time() >= until:
+                        return Judged(index=index, judgment=_late(judge, request, began))
+                    judgment = await judge.judge(request, until=until)
+                    if not judgment.cached:
+                        count()
+                    return Judged(index=index, judgment=judgment)
+        except TimeoutError:
+            return Judged(index=index, judgment=_late(judge, request, began))
+        except SampleError as error:
+            failure = Unscored(reason=Reason.REFUSED, detail=str(error))
+        except EngineError as error:
+            failure = Unscored(reason=error.reason, detail=str(error))
+        except OutputError as error:  # the caller cannot mend the server's disk
+            log.error("%s", error)
+            failure = Unscored(reason=Reason.ENGINE, detail="the server cannot keep what it buys")
+        return Judged(index=index, judgment=_unscored(judge, request, failure, began))
+
+
+def request_of(item: RewardItem) -> JudgeRequest:
+    """One completion, to be scored by itself."""
+    return JudgeRequest(
+        id=item.id,
+        prompt=item.prompt,
+        completions=(item.completion,),
+        media=item.media,
+        rubric=item.rubric,
+        reference=item.reference,
+        molecules=item.molecules,
+    )
+
+
+def rewarded(judgment: Judgment) -> Rewarded:
+    """What a judgment of one completion says of it."""
+    outcome = judgment.outcome
+    votes = [vote for order in judgment.orders for vote in order.votes]
+    return Rewarded(
+        reward=reward(judgment),
+        score=outcome.scores[0] if isinstance(outcome, Verdict) else None,
+        reason=outcome.reason if isinstance(outcome, Unscored) else None,
+        detail=outcome.detail if isinstance(outcome, Unscored) else "",
+        reasoning=next((vote.reply.text for vote in votes if vote.reply.text), ""),
+        tokens=judgment.completion_tokens,
+        seconds=judgment.seconds,
+    )
+
+
+def _late(judge: Judge, request: JudgeRequest, began: float) -> Judgment:
+    late = Unscored(reason=Reason.DEADLINE, detail="it was still waiting when time was up")
+    return _unscored(judge, request, late, began)
+
+
+def _unscored(judge: Judge, request: JudgeRequest, failure: Unscored, began: float) -> Judgment:
+    order = tuple(range(len(request.completions)))
+    return Judgment(
+        request_id=request.id,
+        template=judge.template.id,
+        outcome=failure,
+        orders=(OrderOutcome(order=order, outcome=failure, votes=()),),
+        judge=judge.fingerprint,
+        calibrator=judge.calibrator,
+        seconds=perf_counter() - began,
+    )

@@ -224,3 +224,11 @@ async def test_an_adapter_writes_what_the_merged_model_writes_and_a_closed_engin
         await greedy(engine)
     await merged.close()
     await plain.close()
+
+
+@pytest.mark.vllm
+async def test_a_model_that_two_processes_share_writes_what_it_writes_in_one(qwen, vllm_engine, on_vllm):
+    shared = on_vllm(qwen, tensor_parallel=2, max_context=512)
+    assert shared.options["tensor_parallel_size"] == 2
+    assert await greedy(shared) == await greedy(vllm_engine)
+    await shared.close()

@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, Generic, NamedTuple, Self, TypeVar
 
 import httpx
 
@@ -15,7 +18,9 @@ from flexreward import client_wire as wire
 from flexreward.asking import AGAIN, CONNECT_S, after_s, message_of, one_line, pause_s, trusted
 from flexreward.errors import MediaError, RecipeError, UserError
 from flexreward.serving.contract import Rewarded, RewardItem
-from flexreward.types import Reason
+from flexreward.types import JudgeRequest, Reason
+
+T = TypeVar("T")
 
 KEY_ENV = "FLEXREWARD_KEY"
 DEADLINE_S = 120.0
@@ -82,18 +87,12 @@ class RewardClient:
         until = asyncio.get_running_loop().time() + (self.deadline_s if deadline_s is None else deadline_s)
         found: list[Rewarded] = [_unscored(Reason.DEADLINE, "there was no time to send it")] * len(items)
         parcels = await asyncio.to_thread(_parcels, items, found)
-        http = self._open.get(asyncio.get_running_loop())
-        opened = http is None
-        http = self._connect() if http is None else http
-        try:
-            slots = asyncio.Semaphore(AT_ONCE)
+        slots = asyncio.Semaphore(AT_ONCE)
+        async with self._http() as http:
             calls = [self._batch(http, batch, judge, until, slots) for batch in wire.batches(parcels)]
             for batch in await asyncio.gather(*calls):
                 for place, rewarded in batch.items():
                     found[place] = rewarded
-        finally:
-            if opened:
-                await http.aclose()
         return found
 
     async def probe(self, *, judge: str = "", deadline_s: float = 30.0) -> None:
@@ -107,16 +106,62 @@ class RewardClient:
         """
         until = asyncio.get_running_loop().time() + deadline_s
         async with self._connect() as http:
-            asked = await self._ask(http, _Call([], judge), until)
+            asked = await self._ask(http, _rewards_call([], judge), until)
         if isinstance(asked, _Failure):
             raise UserError(f"{asked.said}; {_remedy(asked.status)}")
+
+    async def judge(
+        self, requests: Sequence[JudgeRequest], *, judge: str = "", template: str = "", deadline_s: float | None = None
+    ) -> list[wire.Row]:
+        """A row for each request, in order and in time, as a line of an outcome file has it.
+
+        Args:
+            template: Id of a bundled one; by default the one that fits each request.
+        """
+        until = asyncio.get_running_loop().time() + (self.deadline_s if deadline_s is None else deadline_s)
+        found = [wire.unscored_row(one.id, Reason.DEADLINE, "there was no time to send it") for one in requests]
+        asked = await asyncio.to_thread(_requests, requests, found)
+        slots = asyncio.Semaphore(AT_ONCE)
+
+        async def one(http: httpx.AsyncClient, batch: Sequence[wire.Asked]) -> None:
+            def body(told_s: float) -> bytes:
+                return wire.judge_body(batch, judge=judge, template=template, deadline_s=told_s)
+
+            async with slots:
+                rows = await self._ask(http, _Call("/v1/judge", body, partial(wire.read_rows, count=len(batch))), until)
+            for i, request in enumerate(batch):
+                row = wire.unscored_row(request.id, rows.reason, rows.said) if isinstance(rows, _Failure) else rows[i]
+                found[request.place] = row
+
+        async with self._http() as http:
+            await asyncio.gather(*(one(http, batch) for batch in wire.cut(asked)))
+        return found
+
+    async def rerank(
+        self, request: JudgeRequest, *, judge: str = "", template: str = "", deadline_s: float | None = None
+    ) -> wire.Ranking:
+        """The completions of a request, the best first; without an order where that could not be had in time."""
+        until = asyncio.get_running_loop().time() + (self.deadline_s if deadline_s is None else deadline_s)
+
+        def body(told_s: float) -> bytes:
+            return wire.rerank_body(request, judge=judge, template=template, deadline_s=told_s)
+
+        read = partial(wire.read_ranking, count=len(request.completions))
+        async with self._http() as http:
+            try:
+                found = await self._ask(http, _Call("/v1/rerank", body, read), until)
+            except MediaError as error:
+                return wire.Ranking(order=None, scores=None, reason=Reason.REFUSED, detail=str(error))
+        if isinstance(found, _Failure):
+            return wire.Ranking(order=None, scores=None, reason=found.reason, detail=found.said)
+        return found
 
     async def _batch(
         self, http: httpx.AsyncClient, batch: list[wire.Parcel], judge: str, until: float, slots: asyncio.Semaphore
     ) -> dict[int, Rewarded]:
         """What became of the items of one call, by their places."""
         async with slots:
-            asked = await self._ask(http, _Call(batch, judge), until)
+            asked = await self._ask(http, _rewards_call(batch, judge), until)
         if not isinstance(asked, _Failure):
             return dict(zip((parcel.place for parcel in batch), asked, strict=True))
         groups = wire.groups_of(batch)
@@ -130,7 +175,7 @@ class RewardClient:
             return first | second
         return {parcel.place: _unscored(asked.reason, asked.said) for parcel in batch}
 
-    async def _ask(self, http: httpx.AsyncClient, call: _Call, until: float) -> list[Rewarded] | _Failure:
+    async def _ask(self, http: httpx.AsyncClient, call: _Call[T], until: float) -> T | _Failure:
         """The answer, asked for until there is one or no time is left."""
         loop = asyncio.get_running_loop()
         failure = _Failure("no answer in time", Reason.DEADLINE)
@@ -149,7 +194,7 @@ class RewardClient:
             await asyncio.sleep(min(pause, max(asked.after_s, left / 2)))  # while time is left, so are tries
         raise AssertionError("there is always another try")
 
-    async def _once(self, http: httpx.AsyncClient, call: _Call, left: float) -> list[Rewarded] | _Failure:
+    async def _once(self, http: httpx.AsyncClient, call: _Call[T], left: float) -> T | _Failure:
         key = self._given or os.environ.get(KEY_ENV, "").strip() or None
 
         def failed(what: str, reason: Reason = Reason.ENGINE, **more: Any) -> _Failure:
@@ -160,10 +205,10 @@ class RewardClient:
         limit = asyncio.timeout(left)
         try:
             async with limit:
-                content = await asyncio.to_thread(wire.body_of, call.batch, judge=call.judge, deadline_s=told_s)
-                response = await http.post(f"{self.url}/v1/rewards", content=content, headers=headers)
+                content = await asyncio.to_thread(call.body, told_s)
+                response = await http.post(f"{self.url}{call.path}", content=content, headers=headers)
                 if response.status_code == 200:
-                    return await asyncio.to_thread(wire.read_answer, response.content, len(call.batch))
+                    return await asyncio.to_thread(call.read, response.content)
         except TimeoutError:
             if not limit.expired():
                 raise
@@ -172,6 +217,8 @@ class RewardClient:
             return failed(f"cannot be reached ({type(error).__name__}: {error})", again=True)
         except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:
             return failed(f"cannot be asked ({type(error).__name__})")
+        except MediaError:  # a ValueError too, and none of the server's
+            raise
         except (ValueError, RecursionError) as error:
             return failed(f"its answer cannot be read ({error})", again=True)
         status = response.status_code
@@ -180,14 +227,34 @@ class RewardClient:
             return failed(what, again=True, after_s=after_s(response.headers.get("Retry-After", "")), status=status)
         return failed(what, Reason.REFUSED, status=status)
 
+    @asynccontextmanager
+    async def _http(self) -> AsyncIterator[httpx.AsyncClient]:
+        """The connections that ``async with`` keeps for this loop, or some for one call."""
+        if kept := self._open.get(asyncio.get_running_loop()):
+            yield kept
+            return
+        async with self._connect() as http:
+            yield http
+
     def _connect(self) -> httpx.AsyncClient:
         timeout = httpx.Timeout(None, connect=CONNECT_S)  # the deadline is the limit of all else
         return httpx.AsyncClient(verify=trusted(), timeout=timeout, limits=httpx.Limits(max_connections=None))
 
 
-class _Call(NamedTuple):
-    batch: Sequence[wire.Parcel]
-    judge: str
+@dataclass(frozen=True, slots=True)
+class _Call(Generic[T]):
+    path: str
+    body: Callable[[float], bytes]
+    """From the seconds that the server is told."""
+    read: Callable[[bytes], T]
+    """Raises ValueError where the answer is none."""
+
+
+def _rewards_call(batch: Sequence[wire.Parcel], judge: str) -> _Call[list[Rewarded]]:
+    def body(told_s: float) -> bytes:
+        return wire.body_of(batch, judge=judge, deadline_s=told_s)
+
+    return _Call("/v1/rewards", body, partial(wire.read_answer, count=len(batch)))
 
 
 class _Failure(NamedTuple):
@@ -209,6 +276,17 @@ def _parcels(items: Sequence[RewardItem], found: list[Rewarded]) -> list[wire.Pa
         except MediaError as error:
             found[place] = _unscored(Reason.REFUSED, str(error))
     return parcels
+
+
+def _requests(requests: Sequence[JudgeRequest], found: list[wire.Row]) -> list[wire.Asked]:
+    """What can be sent; what cannot is noted in ``found``."""
+    asked = []
+    for place, request in enumerate(requests):
+        try:
+            asked.append(wire.asked_of(place, request))
+        except MediaError as error:
+            found[place] = wire.unscored_row(request.id, Reason.REFUSED, str(error))
+    return asked
 
 
 def _unscored(reason: Reason, detail: str) -> Rewarded:

@@ -1,4 +1,4 @@
-"""What a trainer sends to POST /v1/rewards, and what comes back. Only the standard library is needed.
+"""What a client sends to a flexreward server, and what comes back. Only the standard library is needed.
 
 [RewardItem] -> batches -> parcels -> bytes -> the server -> bytes -> [Rewarded]
 """
@@ -10,19 +10,23 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from flexreward.errors import MediaError
 from flexreward.media.bounds import name_of, read_media
 from flexreward.media.limits import LIMITS
 from flexreward.serving.contract import Rewarded, RewardItem
-from flexreward.types import Completion, Media, Message, Modality, Reason, Text
+from flexreward.types import Completion, JudgeRequest, Media, Message, Modality, Reason, Text
 
 MOST_ITEMS = 1000
 """Items of one call of a server."""
 MOST_BYTES = 16 << 20
 """Bytes of one call; a group that alone has more is sent in parts, an item that alone has more by itself."""
 COLUMNS: Mapping[Modality, str] = {"image": "images", "video": "videos", "audio": "audios"}
+
+
+Row: TypeAlias = Mapping[str, Any]
+"""What became of a request, as a line of an outcome file has it."""
 
 
 class Parcel(NamedTuple):
@@ -45,15 +49,7 @@ def parcel_of(place: int, item: RewardItem) -> Parcel:
         MediaError: A file of it cannot be read.
     """
     prompt, completion = plain_text(item.prompt), _plain_completion(item.completion)
-    columns: dict[str, Any] = {}
-    if item.rubric is not None:
-        columns["rubric"] = item.rubric
-    if item.reference is not None:
-        columns["reference"] = item.reference
-    for medium in item.media:
-        columns.setdefault(COLUMNS[medium.kind], []).append(data_uri(medium))
-    if item.molecules:
-        columns["molecules"] = list(item.molecules)
+    columns = _columns(item)
     size = len(json.dumps([prompt, completion, columns], ensure_ascii=False).encode("utf-8", "replace"))
     return Parcel(place, item, prompt, completion, columns, size)
 
@@ -186,6 +182,115 @@ def _rewarded(reward: Any, reason: Any, detail: Any, score: Any, reasoning: Any,
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+class Asked(NamedTuple):
+    """One request for a judgment, ready to be sent."""
+
+    place: int
+    id: str
+    fields: Mapping[str, Any]
+    size: int
+
+
+class Ranking(NamedTuple):
+    """Completions by how good they are."""
+
+    order: list[int] | None
+    """Indices, the best first; ``None`` is unscored, and ``reason`` says why."""
+    scores: list[float] | None
+    """By index, on the template's scale."""
+    reason: Reason | None
+    detail: str
+
+
+def asked_of(place: int, request: JudgeRequest) -> Asked:
+    """The request with its media as data URIs. Raises MediaError as ``parcel_of`` does."""
+    fields = _request_fields(request) | ({"id": request.id} if request.id else {})
+    size = len(json.dumps(fields, ensure_ascii=False).encode("utf-8", "replace"))
+    return Asked(place, request.id, fields, size)
+
+
+def cut(asked: Sequence[Asked]) -> Iterator[list[Asked]]:
+    """Requests that may travel in one call each."""
+    part: list[Asked] = []
+    for one in asked:
+        if part and (len(part) == MOST_ITEMS or sum(sent.size for sent in part) + one.size > MOST_BYTES):
+            yield part
+            part = []
+        part.append(one)
+    if part:
+        yield part
+
+
+def judge_body(asked: Sequence[Asked], *, judge: str, template: str, deadline_s: float) -> bytes:
+    """The JSON of POST /v1/judge."""
+    return _encoded({"requests": [one.fields for one in asked]}, judge=judge, template=template, deadline_s=deadline_s)
+
+
+def read_rows(content: bytes, count: int) -> list[Row]:
+    """The rows of the ``count`` requests of a call. Raises ValueError where the answer is none."""
+    answer = json.loads(content)
+    rows = answer.get("outcomes") if isinstance(answer, dict) else None
+    if not isinstance(rows, list) or len(rows) != count or not all(isinstance(row, dict) for row in rows):
+        raise ValueError(f"no outcomes for {count} requests")
+    return rows
+
+
+def unscored_row(id: str, reason: Reason, detail: str) -> Row:
+    """The row of a request of which no server has told anything."""
+    row: dict[str, Any] = {"id": id, "status": "unscored", "reason": reason.value, "detail": detail}
+    return row | {"scores": None, "preferred": None, "tie": False, "orders": []}
+
+
+def rerank_body(request: JudgeRequest, *, judge: str, template: str, deadline_s: float) -> bytes:
+    """The JSON of POST /v1/rerank. Raises MediaError as ``parcel_of`` does."""
+    return _encoded(_request_fields(request), judge=judge, template=template, deadline_s=deadline_s)
+
+
+def read_ranking(content: bytes, count: int) -> Ranking:
+    """The answer to ``rerank_body``. Raises ValueError where it is none."""
+    answer = json.loads(content)
+    if not isinstance(answer, dict):
+        raise ValueError("no ranking")
+    order, scores = answer.get("order"), answer.get("scores")
+    if order is None:
+        reason = answer.get("reason")
+        known = Reason(reason) if reason in tuple(Reason) else Reason.ENGINE
+        return Ranking(None, None, known, str(answer.get("detail") or ""))
+    numbers = isinstance(scores, list) and len(scores) == count and all(map(_is_number, scores))
+    places = isinstance(order, list) and all(isinstance(place, int) for place in order)
+    if not places or not numbers or sorted(order) != list(range(count)):
+        raise ValueError(f"no order of {count} completions")
+    return Ranking(order, scores, None, "")
+
+
+def _request_fields(request: JudgeRequest) -> dict[str, Any]:
+    return {
+        "prompt": plain_text(request.prompt),
+        "completions": [_plain_completion(completion) for completion in request.completions],
+        **_columns(request),
+    }
+
+
+def _columns(shown: RewardItem | JudgeRequest) -> dict[str, Any]:
+    """What stands beside the prompt, under the names of the columns."""
+    columns: dict[str, Any] = {}
+    if shown.rubric is not None:
+        columns["rubric"] = shown.rubric
+    if shown.reference is not None:
+        columns["reference"] = shown.reference
+    for medium in shown.media:
+        columns.setdefault(COLUMNS[medium.kind], []).append(data_uri(medium))
+    if shown.molecules:
+        columns["molecules"] = list(shown.molecules)
+    return columns
+
+
+def _encoded(fields: Mapping[str, Any], *, deadline_s: float, **named: str) -> bytes:
+    more = {name: value for name, value in named.items() if value}
+    body = {**fields, **more, "deadline_s": round(deadline_s, 3)}
+    return json.dumps(body, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")
 
 
 def plain_text(text: Text) -> Any:

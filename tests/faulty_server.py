@@ -64,16 +64,22 @@ def serving(server: FaultyServer) -> Iterator[FaultyServer]:
     """The server, listening on a port of its own."""
     app = FastAPI()
     app.post("/v1/rewards")(server.answer)
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        server.url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+    with listening(app) as server.url:
+        yield server
+
+
+@contextmanager
+def listening(app: FastAPI) -> Iterator[str]:
+    """The address at which an application of this process is asked over HTTP."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
         runner = uvicorn.Server(uvicorn.Config(app, log_level="critical", timeout_graceful_shutdown=0))
-        thread = threading.Thread(target=runner.run, kwargs={"sockets": [listening]})
+        thread = threading.Thread(target=runner.run, kwargs={"sockets": [bound]})
         thread.start()
         while not runner.started:
             time.sleep(0.005)
         try:
-            yield server
+            yield f"http://127.0.0.1:{bound.getsockname()[1]}"
         finally:
             runner.should_exit = True
             thread.join()

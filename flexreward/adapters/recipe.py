@@ -32,6 +32,8 @@ class RewardRecipe(BaseModel):
     whatever ``--judge`` takes."""
     deadline_s: Annotated[float, Field(gt=0, allow_inf_nan=False)] = DEADLINE_S
     """Longest time for the rewards of one batch; what is not there by then is ``None``."""
+    group_reward: Literal["score", "win_rate", "bradley_terry", "listwise"] = "score"
+    """How a judge in this process rewards the completions of a prompt; a server's own recipe says it there."""
     num_generations: Annotated[int | None, Field(ge=1)] = None
     """Completions of a prompt. Judges that compare need it where a group may be split over processes."""
     max_completion_length: Annotated[int | None, Field(ge=1)] = None

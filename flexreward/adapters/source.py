@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Protocol
 from flexreward.adapters.recipe import RewardRecipe
 from flexreward.client import RewardClient
 from flexreward.config import open_judge, resolve_judge
-from flexreward.errors import EngineError, UserError
-from flexreward.reward import reward
-from flexreward.serving.contract import Rewarded, RewardItem
-from flexreward.types import JudgeRequest, Judgment, Reason, Unscored, Verdict
+from flexreward.errors import FlexRewardError, UserError
+from flexreward.serving.contract import Caller, Rewarded, RewardItem, Service
+from flexreward.types import Reason
 
 if TYPE_CHECKING:
     from flexreward.engines.loops import LoopThread
-    from flexreward.judge import Judge
+
+
+GRACE_S = 1.0
+"""After the deadline, for an engine that watches over none itself."""
 
 
 class Source(Protocol):
@@ -52,66 +54,65 @@ class Served:
 
 
 class InProcess:
-    """A judge that lives on a loop of its own, whatever loops ask."""
+    """A judge of this process, on a loop of its own, whatever loops ask: the server's service without the server."""
 
     def __init__(self, recipe: RewardRecipe) -> None:
         self._recipe = recipe
         self._loop: LoopThread | None = None
-        self._judge: Judge | None = None
+        self._service: Service | None = None
 
     async def probe(self) -> None:
-        from flexreward.engines.loops import LoopThread
+        if self._service is None:
+            from flexreward.engines.loops import LoopThread
 
-        if self._judge is None:
-            found = resolve_judge(self._recipe.judge)
-            self._judge = await asyncio.to_thread(open_judge, found, template=found.template or "score")
             self._loop = LoopThread("flexreward-judge")
+            self._service = await asyncio.to_thread(service_of, self._recipe)
 
     async def rewards(self, items: Sequence[RewardItem]) -> list[Rewarded]:
         await self.probe()
         assert self._loop is not None
-        return await asyncio.wrap_future(self._loop.submit(self._all(items)))
+        return await asyncio.wrap_future(self._loop.submit(self._rewards(items)))
 
-    async def _all(self, items: Sequence[RewardItem]) -> list[Rewarded]:
-        slots = asyncio.Semaphore(64)
-        until = asyncio.get_running_loop().time() + self._recipe.deadline_s
+    async def _rewards(self, items: Sequence[RewardItem]) -> list[Rewarded]:
+        limit_s = self._recipe.deadline_s
+        try:
+            async with asyncio.timeout(limit_s + GRACE_S):
+                return await self._asked(items, asyncio.get_running_loop().time() + limit_s)
+        except TimeoutError:
+            failure = Rewarded(reward=None, reason=Reason.DEADLINE, detail="no judgment in time")
+        except FlexRewardError as error:
+            failure = Rewarded(reward=None, reason=Reason.ENGINE, detail=str(error))
+        return [failure] * len(items)
 
-        async def one(item: RewardItem) -> Rewarded:
-            try:
-                async with asyncio.timeout_at(until), slots:
-                    assert self._judge is not None
-                    return _rewarded(await self._judge.judge(_request(item)))
-            except TimeoutError:
-                return Rewarded(reward=None, reason=Reason.DEADLINE, detail="no judgment in time")
-            except UserError as error:
-                return Rewarded(reward=None, reason=Reason.REFUSED, detail=str(error))
-            except EngineError as error:
-                return Rewarded(reward=None, reason=error.reason, detail=str(error))
-
-        return list(await asyncio.gather(*(one(item) for item in items)))
-
-
-def _request(item: RewardItem) -> JudgeRequest:
-    return JudgeRequest(
-        id=item.id,
-        prompt=item.prompt,
-        completions=(item.completion,),
-        media=item.media,
-        rubric=item.rubric,
-        reference=item.reference,
-        molecules=item.molecules,
-    )
+    async def _asked(self, items: Sequence[RewardItem], until: float) -> list[Rewarded]:
+        """Rewards; what one group has done is not held against the others."""
+        assert self._service is not None
+        left_s = max(until - asyncio.get_running_loop().time(), 0.001)
+        try:
+            return await self._service.rewards(items, caller=Caller(), deadline_s=left_s)
+        except UserError as error:
+            groups = list(dict.fromkeys(item.group for item in items))
+            if len(groups) < 2:
+                return [Rewarded(reward=None, reason=Reason.REFUSED, detail=str(error))] * len(items)
+            first = set(groups[: len(groups) // 2])
+            places = [i for i, item in enumerate(items) if item.group in first]
+            places += [i for i, item in enumerate(items) if item.group not in first]
+            count = sum(item.group in first for item in items)
+            halves = [await self._asked([items[i] for i in half], until) for half in (places[:count], places[count:])]
+            found = dict(zip(places, halves[0] + halves[1], strict=True))
+            return [found[i] for i in range(len(items))]
 
 
-def _rewarded(judgment: Judgment) -> Rewarded:
-    outcome = judgment.outcome
-    votes = [vote for order in judgment.orders for vote in order.votes]
-    return Rewarded(
-        reward=reward(judgment),
-        score=outcome.scores[0] if isinstance(outcome, Verdict) else None,
-        reason=outcome.reason if isinstance(outcome, Unscored) else None,
-        detail=outcome.detail if isinstance(outcome, Unscored) else "",
-        reasoning=next((vote.reply.text for vote in votes), ""),
-        tokens=judgment.completion_tokens,
-        seconds=judgment.seconds,
-    )
+def service_of(recipe: RewardRecipe) -> Service:
+    """A service over the one judge that the recipe names, its model loaded. Everything is let in: a trainer asks for
+    one batch at a time.
+
+    Raises:
+        UserError: The judge cannot be loaded, or does not go with the recipe's kind of reward.
+    """
+    from flexreward.serving.cohort import Cohorts
+    from flexreward.serving.service import JudgeService
+
+    found = resolve_judge(recipe.judge)
+    judge = open_judge(found, template=found.template or "score")
+    return JudgeService({"judge": judge}, Cohorts(), method=recipe.group_reward, deadline_s=recipe.deadline_s)

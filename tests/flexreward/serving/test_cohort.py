@@ -157,14 +157,15 @@ async def test_another_judges_where_the_first_falls_silent_and_the_first_is_too_
     assert not await cohorts.renew("k", answer.lease)
 
 
-async def test_who_renews_goes_on_judging():
+async def test_who_renews_goes_on_judging(monkeypatch):
+    monkeypatch.setattr(module, "LEASE_S", 0.5)
     cohorts = Cohorts()
     first = joining("s1", "a", "b", left_s=20.0)
     await cohorts.join(first, 0.0)
     other = joining("s2", "c", "d")
     assert (await cohorts.join(other, 0.0)).state is State.WAITING
     answer = await cohorts.join(first, 0.1)
-    for _ in range(6):
+    for _ in range(12):
         assert await cohorts.renew("k", answer.lease)
         assert (await cohorts.join(other, 0.06)).state is State.WAITING
     assert await cohorts.release("k", answer.lease, [Rewarded(reward=0.5)] * 4)

@@ -9,7 +9,7 @@ TORCH := torch==2.13.0
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help setup quickstart test test-vllm lint tiny clean
+.PHONY: help setup quickstart test test-served lint tiny clean
 .DEFAULT_GOAL := help
 
 help:
@@ -58,15 +58,15 @@ lint: setup
 
 test: lint
 	$(BIN)/pytest -m 'not gpu and not vllm and not ray and not network'
-	@$(MAKE) --no-print-directory test-vllm
+	@$(MAKE) --no-print-directory test-served
 
-# Where vLLM is not to be had, its tests are skipped by name. They are written for its CPU build, whose numbers are those
-# of transformers; on a GPU others round differently.
-test-vllm: setup
+# What runs on vLLM, on a Ray cluster of its own, or on both. Where vLLM is not to be had, its tests are skipped by name.
+# They are written for its CPU build, whose numbers are those of transformers; on a GPU others round differently.
+test-served: setup
 	@if $(ON_CPU) && $(MAKE) --no-print-directory .venv-vllm/installed 2>/dev/null; \
-	then .venv-vllm/bin/python -m pytest -m vllm; \
+	then .venv-vllm/bin/python -m pytest -m 'vllm or ray'; \
 	else echo "vLLM's CPU build is not to be had here (make .venv-vllm/installed says why): its tests are skipped"; \
-	  $(BIN)/pytest -m vllm -rs; fi
+	  $(BIN)/pytest -m 'vllm or ray' -rs; fi
 
 PROOFS := tiny attacks thinking bench
 proof-%: setup

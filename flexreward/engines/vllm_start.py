@@ -110,6 +110,21 @@ def cache_bytes(memory: int) -> int:
     return min(max(memory // 8 // GIB, 1), 8) * GIB
 
 
+def prepare() -> None:
+    """What must hold in a process before it starts vLLM, whoever starts it.
+
+    Raises:
+        JudgeError: vLLM's processes would not know our models.
+    """
+    if not vllm_models.installed():
+        raise JudgeError(
+            "engine vllm: flexreward runs from a folder that was not installed, so vLLM would not know its models; "
+            "pip install -e that folder"
+        )
+    # A forked child would hold locks of threads that it does not have.
+    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
+
+
 def start(options: Mapping[str, Any]) -> Any:
     """An ``AsyncLLM`` that is ready, whose processes end with this one. Called on the loop that it will belong to.
 
@@ -121,16 +136,10 @@ def start(options: Mapping[str, Any]) -> Any:
     from vllm.usage.usage_lib import UsageContext
     from vllm.v1.engine.async_llm import AsyncLLM
 
-    if not vllm_models.installed():
-        raise JudgeError(
-            "engine vllm: flexreward runs from a folder that was not installed, so vLLM would not know its models; "
-            "pip install -e that folder"
-        )
+    prepare()
     known = AsyncEngineArgs.__dataclass_fields__
     if unknown := [name for name in options if name not in known]:
         raise RecipeError(f"engine vllm: engine_args: vLLM knows no argument {unknown[0]!r}")
-    # A forked child would hold locks of threads that it does not have.
-    os.environ["VLLM_WORKER_MULTIPROC_METHOD"] = "spawn"
     name = Path(options["model"]).name
     try:
         with orphans.owned(), vllm_models.allowed():

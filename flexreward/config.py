@@ -254,13 +254,24 @@ def open_engine(recipe: JudgeRecipe) -> Engine:
             remote["timeout_s"] = recipe.deadline_s
         return load_engine("openai", model=recipe.model, **(remote | recipe.options))
     if recipe.engine == "vllm":
-        for field in ("attention", "device"):
-            if getattr(recipe, field) != "auto":
-                raise RecipeError(f"{field}: vLLM chooses its own, found {getattr(recipe, field)!r}; leave it out")
-        own = {"dtype": recipe.dtype, "decoder": decoder}
-        return load_engine("vllm", model=recipe.model, **(own | recipe.options))
+        return load_engine("vllm", **vllm_options(recipe))
     limited = {"decoder": decoder} if recipe.media else {}
     return load_engine(recipe.engine, model=recipe.model, **limited, **recipe.options)
+
+
+def vllm_options(recipe: JudgeRecipe) -> dict[str, Any]:
+    """What ``VLLMEngine`` is made with.
+
+    Raises:
+        RecipeError: The recipe sets what vLLM chooses by itself.
+    """
+    from flexreward.media.decoder import shared_decoder
+
+    for field in ("attention", "device"):
+        if getattr(recipe, field) != "auto":
+            raise RecipeError(f"{field}: vLLM chooses its own, found {getattr(recipe, field)!r}; leave it out")
+    own = {"model": recipe.model, "dtype": recipe.dtype, "decoder": shared_decoder(recipe.limits, recipe.caps)}
+    return own | recipe.options
 
 
 def open_judge(

@@ -21,6 +21,7 @@ from flexreward.cli.eval import eval_
 from flexreward.cli.judge import judge
 from flexreward.cli.pairs import pairs
 from flexreward.cli.report import report
+from flexreward.cli.serve import serve
 from flexreward.cli.store import store_app
 from flexreward.errors import UserError
 
@@ -43,6 +44,7 @@ _add(pairs)
 _add(eval_, "eval")
 _add(compare)
 _add(report)
+_add(serve)
 _add(check)
 _add(doctor)
 _add(bench)

@@ -20,7 +20,7 @@ from flexreward import __version__
 from flexreward.errors import FlexRewardError, LaterError, UserError
 from flexreward.files.outcomes import Item, encode, outcome_row
 from flexreward.media.limits import LIMITS, Limits
-from flexreward.serving.callers import Edge, Line, caller_of, refusal
+from flexreward.serving.callers import Edge, Line, Traffic, caller_of, refusal
 from flexreward.serving.contract import Caller, Judged, Service
 from flexreward.serving.wire import (
     Asked,
@@ -58,6 +58,7 @@ def build_app(
     bounds: Bounds = Bounds(),  # frozen
     ready: Callable[[], str] = lambda: "",
     routers: Sequence[APIRouter] = (),
+    traffic: Traffic | None = None,
 ) -> FastAPI:
     """The application.
 
@@ -65,6 +66,7 @@ def build_app(
         ready: What is not there yet, in a few words; empty once requests are answered.
         routers: Further routes, such as those of other frameworks. They see the caller by ``callers.caller_of``, and
             keys, body limit and errors are taken care of.
+        traffic: Where open requests are counted, and by which the door is closed.
     """
     app = FastAPI(title="flexreward", version=__version__, docs_url=None, redoc_url=None)
     app.include_router(_own_routes(service, bounds))
@@ -88,6 +90,7 @@ def build_app(
     app.add_exception_handler(Exception, _broken)
     app.add_middleware(
         Edge,
+        traffic=traffic or Traffic(),
         reward_keys=bounds.reward_keys,
         admin_keys=bounds.admin_keys,
         max_body_bytes=bounds.max_body_bytes,

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.exceptions import HTTPException
@@ -55,18 +56,36 @@ def admin_of(request: Request) -> Caller:
     return caller
 
 
+@dataclass(slots=True, kw_only=True)
+class Traffic:
+    """What goes on at the door of one process."""
+
+    num_open: int = 0
+    """Requests let in and not yet answered to the end."""
+    closing: bool = False
+    """Whether no more are let in, because the server ends."""
+
+
 class Edge:
     """ASGI middleware around all routes.
 
     Args:
+        traffic: Where what is open is counted, and whether more is let in.
         reward_keys: Without any, and without admin keys, everybody may ask, and nobody is an admin.
         max_body_bytes: More is answered with 413 as soon as it is known, however the body comes.
     """
 
     def __init__(
-        self, app: ASGIApp, *, reward_keys: Sequence[str], admin_keys: Sequence[str], max_body_bytes: int
+        self,
+        app: ASGIApp,
+        *,
+        traffic: Traffic,
+        reward_keys: Sequence[str],
+        admin_keys: Sequence[str],
+        max_body_bytes: int,
     ) -> None:
         self._app = app
+        self._traffic = traffic
         self._keys = [(key.encode(), False) for key in reward_keys] + [(key.encode(), True) for key in admin_keys]
         self._closed = bool(reward_keys)
         self._max_body_bytes = max_body_bytes
@@ -78,8 +97,8 @@ class Edge:
         scope = {**scope, "state": dict(scope.get("state") or {})}
         key = _taken_from_path(scope) or _bearer(scope)
         caller = self._caller(key)
-        root = scope.get("root_path", "")
-        if caller is None and scope["path"].removeprefix(root) not in OPEN:
+        inside = scope["path"].removeprefix(scope.get("root_path", ""))
+        if caller is None and inside not in OPEN:
             missing = "a key is needed: Authorization: Bearer KEY, or /k/KEY before the path"
             answer = refusal(401, "the key is wrong" if key else missing, {"WWW-Authenticate": "Bearer"})
             await answer(scope, receive, send)
@@ -99,7 +118,17 @@ class Edge:
                 raise HTTPException(413, _long(limit))
             return message
 
-        await self._app(scope, bounded, send)
+        if inside in OPEN:
+            await self._app(scope, bounded, send)
+            return
+        if self._traffic.closing:
+            await refusal(503, "the server ends", {"Retry-After": "5"})(scope, receive, send)
+            return
+        self._traffic.num_open += 1
+        try:
+            await self._app(scope, bounded, send)
+        finally:
+            self._traffic.num_open -= 1
 
     def _caller(self, key: bytes) -> Caller | None:
         """Whoever has this key; ``None`` is nobody that is let in."""

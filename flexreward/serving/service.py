@@ -10,6 +10,7 @@ from time import perf_counter
 
 from flexreward.config import JudgeRecipe, open_judge
 from flexreward.engines.base import Engine
+from flexreward.engines.ray import SHARED
 from flexreward.errors import EngineError, OutputError, RecipeError, SampleError, UserError
 from flexreward.judge import Judge
 from flexreward.ledger import Ledger
@@ -158,6 +159,7 @@ class JudgeService:
         self, index: int, request: JudgeRequest, template: str, caller: Caller, name: str, until: float
     ) -> Judged:
         began = perf_counter()
+        SHARED.set(_shared(request))  # of this task alone
         judge = self._open(name, template or self._named(name).recipe.template or "score", caller)
         try:
             judge = self._open(name, template or self._fitting(request, name), caller)
@@ -207,6 +209,11 @@ def rewarded(judgment: Judgment) -> Rewarded:
         tokens=judgment.completion_tokens,
         seconds=judgment.seconds,
     )
+
+
+def _shared(request: JudgeRequest) -> str:
+    """What the prompts about this request have in common with those about other completions of the same prompt."""
+    return repr((request.prompt if not request.media else [one.digest for one in request.media], request.rubric))
 
 
 def _late(judge: Judge, request: JudgeRequest, began: float) -> Judgment:

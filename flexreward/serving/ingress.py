@@ -1,0 +1,103 @@
+"""One copy of what stands at the port: it renders, votes, reads and answers, and holds no model."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any
+
+from fastapi import FastAPI
+from ray import serve
+
+from flexreward.config import JudgeRecipe, open_judge
+from flexreward.engines.base import Engine
+from flexreward.engines.ray import About, RayEngine
+from flexreward.serving.admission import Admission
+from flexreward.serving.app import Bounds, build_app
+from flexreward.serving.callers import Traffic
+from flexreward.serving.recipe import ServedJudge, ServeRecipe
+from flexreward.serving.service import JudgeService, OpenJudge
+from flexreward.serving.shared_ledger import RemoteLedger
+from flexreward.templates import load_template
+from flexreward.types import JudgeRequest, Unscored
+
+WARM_UP = "Is this answer right? 2 + 2 = 4"
+log = logging.getLogger(__name__)
+
+
+@serve.ingress()
+class JudgeIngress:
+    """Made by ``flexreward.serving.deployment``.
+
+    Args:
+        fields: Of the ``ServeRecipe``.
+        ledger: Handle of the one ledger.
+        engines: Handles of the judges' engines, by name.
+    """
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, fields: dict[str, Any], ledger: Any, engines: dict[str, Any]
+    ) -> None:
+        self.recipe = ServeRecipe.model_validate(fields)
+        self.traffic = Traffic()
+        self.ledger = RemoteLedger(ledger, num_open=lambda: self.traffic.num_open, on_door=self._close)
+        judges = {name: await _opened(one, engines[name], self.recipe) for name, one in self.recipe.judges.items()}
+        self.service = JudgeService(
+            judges,
+            ledger=self.ledger,
+            deadline_s=self.recipe.deadline_s,
+            share_verdicts=self.recipe.share_verdicts,
+        )
+        self._cold = list(judges)
+        self._tasks = [asyncio.create_task(self.ledger.beat()), asyncio.create_task(self._warm_up())]
+
+    async def __serve_build_asgi_app__(self) -> FastAPI:
+        reward_keys, admin_keys = self.recipe.keys()
+        bounds = Bounds(
+            reward_keys=reward_keys,
+            admin_keys=admin_keys,
+            max_body_bytes=self.recipe.max_body_bytes,
+            max_requests=self.recipe.max_requests,
+            media_hosts=frozenset(self.recipe.media_hosts),
+            limits=next(iter(self.recipe.judges.values())).judge.limits,
+        )
+        return build_app(self.service, bounds=bounds, ready=self._missing, traffic=self.traffic)
+
+    def _missing(self) -> str:
+        if self.traffic.closing:
+            return "the server ends"
+        return f"no judgment has come back yet from {', '.join(self._cold)}" if self._cold else ""
+
+    def _close(self) -> None:
+        self.traffic.closing = True
+
+    async def _warm_up(self) -> None:
+        """One judgment by each judge that nothing is kept of: the first is slow, and proves that there are answers."""
+        for name in list(self._cold):
+            opened = self.service.judges[name]
+            while (why := await _first(opened.recipe, opened.engine)) is not None:
+                log.warning("the judge %s does not answer yet: %s", name, why)
+                await asyncio.sleep(1.0)
+            self._cold.remove(name)
+
+
+async def _opened(served: ServedJudge, handle: Any, recipe: ServeRecipe) -> OpenJudge:
+    about: About = await handle.about.remote()
+    lanes = served.max_replicas * served.max_in_flight
+    return OpenJudge(
+        recipe=served.judge,
+        engine=RayEngine(handle, about),
+        admission=Admission(lanes=lanes, max_waiting=recipe.max_waiting),
+    )
+
+
+async def _first(recipe: JudgeRecipe, engine: Engine) -> str | None:
+    """Why no judgment came back, if none did. One that cannot be read is one."""
+    template = recipe.template if recipe.template and not load_template(recipe.template).media else None
+    count = load_template(template).num_completions if template else 1
+    judge = open_judge(recipe, template=template or "score", engine=engine)
+    judgment = await judge.judge(JudgeRequest(prompt=WARM_UP, completions=("Yes.",) * (count or 2), rubric=WARM_UP))
+    outcome = judgment.outcome
+    if isinstance(outcome, Unscored) and outcome.reason.is_infrastructure:
+        return outcome.detail or outcome.reason.value
+    return None

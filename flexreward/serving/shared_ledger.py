@@ -1,0 +1,234 @@
+"""One ledger for all ingress copies: its owner in a process of its own, and what each of them holds in its place.
+
+A claim belongs to whoever made it, and lapses when that one is heard of no more: a killed copy holds up nobody.
+The owner may be killed too. What is settled comes back from its store; what is in flight it learns again from those who
+hold it, and whoever waits asks again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+from typing import Any, NamedTuple
+
+from flexreward.errors import EngineError
+from flexreward.ledger import Claim, Ledger, State
+from flexreward.ledger.store import Store
+
+BEAT_S = 0.5
+"""Between two signs of life of a holder."""
+LAPSE_S = 10.0
+"""Without any, after which its claims are others'."""
+POLL_S = 15.0
+"""Longest that one question waits for an answer; who wants to wait longer asks again."""
+REACH_S = 30.0
+"""How long an owner that cannot be reached is tried for: it is started anew within seconds."""
+log = logging.getLogger(__name__)
+
+
+class Holder(NamedTuple):
+    name: str
+    claim: str
+    """Tells a claim that was asked for twice, because its answer was lost, from two claims."""
+
+
+class Door(NamedTuple):
+    """What an ingress copy is told with each sign of life."""
+
+    closing: bool
+
+
+class LedgerOwner:
+    """The ledger itself, in the one process that owns it.
+
+    Args:
+        store: File of its store; the user's cache directory where ``None``, and ``none`` keeps nothing.
+    """
+
+    def __init__(self, store: str | None = None, *, clock: Callable[[], float] = monotonic) -> None:
+        opened = None if store == "none" else Store(None if store is None else Path(store))
+        self.ledger = Ledger(opened)
+        self._held: dict[str, Holder] = {}
+        self._seen: dict[str, float] = {}
+        self._open: dict[str, int] = {}
+        self._told: set[str] = set()
+        """Holders that know that the door closes."""
+        self._closing = False
+        self._clock = clock
+        self._sweeper: asyncio.Task[None] | None = None
+
+    async def find(self, key: str) -> bytes | None:
+        return await self.ledger.find(key)
+
+    async def claim(self, key: str, holder: Holder) -> Claim:
+        self._watch()
+        self._seen[holder.name] = self._clock()
+        if self._held.get(key) == holder:
+            return Claim(State.MINE)
+        claim = await self.ledger.claim(key)
+        if claim.state is State.MINE:
+            self._held[key] = holder
+        return claim
+
+    async def settle(self, key: str, value: bytes) -> bytes:
+        """Whoever bought it first stands, whether or not the claim is still theirs."""
+        if key in self._held:
+            del self._held[key]
+            return await self.ledger.settle(key, value)
+        return value if self.ledger.store is None else self.ledger.store.put(key, value)
+
+    async def release(self, key: str, failed: bytes | None, name: str) -> None:
+        if key in self._held and self._held[key].name == name:
+            del self._held[key]
+            await self.ledger.release(key, failed)
+
+    async def wait(self, key: str, timeout_s: float) -> Claim:
+        self._watch()
+        return await self.ledger.wait(key, timeout_s)
+
+    async def alive(self, name: str, held: dict[str, str], num_open: int) -> Door:
+        """A sign of life.
+
+        Args:
+            held: Its claims by key. One that is not known is from before this process, and is taken up.
+            num_open: HTTP requests that it has open.
+        """
+        self._watch()
+        self._seen[name] = self._clock()
+        self._open[name] = num_open
+        for key, claim in held.items():
+            if key not in self._held and (await self.ledger.claim(key)).state is State.MINE:
+                self._held[key] = Holder(name, claim)
+        if self._closing:
+            self._told.add(name)
+        return Door(closing=self._closing)
+
+    async def close_door(self) -> int:
+        """Let no more requests in; how many are still open, as far as is known. To be asked until it is 0."""
+        self._closing = True
+        living = [name for name, seen in self._seen.items() if self._clock() - seen < LAPSE_S]
+        return sum(self._open.get(name, 1) if name in self._told else 1 + self._open.get(name, 0) for name in living)
+
+    async def num_claims(self) -> int:
+        return len(self._held)
+
+    async def sweep(self) -> None:
+        """Give up the claims of those who are heard of no more."""
+        lost = {name for name, seen in self._seen.items() if self._clock() - seen >= LAPSE_S}
+        for key, holder in list(self._held.items()):
+            if holder.name in lost:
+                del self._held[key]
+                await self.ledger.release(key)
+        for name in lost:
+            self._seen.pop(name, None)
+            self._open.pop(name, None)
+
+    def _watch(self) -> None:
+        if self._sweeper is None:
+            self._sweeper = asyncio.create_task(self._sweep())
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            await self.sweep()
+
+
+class RemoteLedger(Ledger):
+    """``Ledger`` over a handle to its owner: ``await handle.METHOD.remote(...)``.
+
+    An owner that cannot be reached hangs nobody: claims end in EngineError, what was bought is handed on unkept.
+
+    Args:
+        num_open: HTTP requests that this process has open.
+        on_door: Called when the door is to be closed.
+    """
+
+    def __init__(
+        self,
+        handle: Any,
+        *,
+        num_open: Callable[[], int] = lambda: 0,
+        on_door: Callable[[], None] = lambda: None,
+    ) -> None:
+        super().__init__(None)
+        self.name = uuid.uuid4().hex
+        self._handle = handle
+        self._claims: dict[str, str] = {}
+        self._num_open = num_open
+        self._on_door = on_door
+
+    async def find(self, key: str) -> bytes | None:
+        found: bytes | None = await self._ask("find", key, within_s=REACH_S)
+        return found
+
+    async def claim(self, key: str) -> Claim:
+        holder = Holder(self.name, uuid.uuid4().hex)
+        found: Claim = await self._ask("claim", key, holder, within_s=REACH_S)
+        if found.state is State.MINE:
+            self._claims[key] = holder.claim
+        return found
+
+    async def settle(self, key: str, value: bytes) -> bytes:
+        self._claims.pop(key, None)
+        try:
+            stands: bytes = await self._ask("settle", key, value, within_s=REACH_S)
+        except EngineError as error:
+            log.error("%s; what was bought is not kept", error)
+            return value
+        return value if stands == value else stands
+
+    async def release(self, key: str, failed: bytes | None = None) -> None:
+        self._claims.pop(key, None)
+        try:
+            await self._ask("release", key, failed, self.name, within_s=REACH_S)
+        except EngineError as error:
+            log.error("%s; it forgets the claim by itself", error)
+
+    async def wait(self, key: str, timeout_s: float | None = None) -> Claim:
+        loop = asyncio.get_running_loop()
+        until = None if timeout_s is None else loop.time() + timeout_s
+        while True:
+            left = POLL_S if until is None else min(POLL_S, until - loop.time())
+            if left <= 0:
+                return Claim(State.PENDING)
+            found: Claim = await self._ask("wait", key, left, within_s=left + REACH_S if until is None else left + 1)
+            if found.state is not State.PENDING:
+                return found
+
+    async def beat(self) -> None:
+        """Signs of life, for as long as this process lives."""
+        while True:
+            try:
+                door: Door = await self._ask("alive", self.name, self._claims, self._num_open(), within_s=LAPSE_S)
+                if door.closing:
+                    self._on_door()
+            except EngineError as error:
+                log.error("%s", error)
+            await asyncio.sleep(BEAT_S)
+
+    async def _ask(self, method: str, *arguments: Any, within_s: float) -> Any:
+        from ray.exceptions import RayError
+        from ray.serve.exceptions import RayServeException
+
+        loop = asyncio.get_running_loop()
+        until = loop.time() + within_s
+        why = "no answer"
+        for tries in range(1, 1000):
+            left = until - loop.time()
+            if left <= 0:
+                break
+            try:
+                async with asyncio.timeout(left):
+                    return await getattr(self._handle, method).remote(*arguments)
+            except TimeoutError:
+                break
+            except (RayError, RayServeException) as error:
+                if isinstance(error, OSError | ValueError):  # what the ledger itself raised, such as a full disk
+                    raise
+                why = type(error).__name__
+                await asyncio.sleep(min(0.1 * tries, 1.0))
+        raise EngineError(f"the ledger cannot be reached ({why})")

@@ -1,0 +1,173 @@
+"""A server on this machine: a Ray cluster of its own where none is named, the application on it, and an orderly end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flexreward.errors import JudgeError, RecipeError
+from flexreward.serving.recipe import ServeRecipe
+
+APP = "flexreward"
+CLUSTER = "RAY_ADDRESS"
+"""Environment variable that names a running cluster, which then is used and left as it is."""
+POLL_S = 0.5
+
+Say = Callable[[str], None]
+
+
+@contextlib.contextmanager
+def running(recipe: ServeRecipe, *, say: Say) -> Iterator[str]:
+    """Serve ``recipe`` until the block ends; what was accepted by then is answered first, within ``drain_s``.
+
+    Yields:
+        The URL, once a first judgment has come back.
+
+    Raises:
+        RecipeError: Ray is not installed, or the port is taken.
+        JudgeError: A judge cannot be started; one line.
+    """
+    environment()
+    try:
+        import ray
+        from ray import serve
+    except ImportError as error:
+        from flexreward.health import extra_command
+
+        raise RecipeError(f"serve: Ray is not installed; {extra_command('serve')}") from error
+    recipe.keys()
+    own = not os.environ.get(CLUSTER)
+    if own:
+        check_port(recipe.host, recipe.port)
+    say("starting Ray" if own else f"joining the Ray cluster at {os.environ[CLUSTER]}")
+    ray.init(**ray_options(recipe, own=own))
+    try:
+        deploy(recipe, say=say)
+        url = f"http://{recipe.host}:{recipe.port}"
+        _until_ready(url, say=say)
+        yield url
+        _drained(recipe, say=say)
+    finally:
+        if own:
+            serve.shutdown()
+        else:
+            with contextlib.suppress(Exception):
+                serve.delete(APP)
+        ray.shutdown()
+
+
+def environment() -> None:
+    """What Ray reads from the environment, before it is imported: its ports take a token, and it reports nothing."""
+    if not os.environ.get(CLUSTER):
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+        os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+
+
+def ray_options(recipe: ServeRecipe, *, own: bool) -> dict[str, Any]:
+    """What ``ray.init`` is called with."""
+    if not own:
+        return {"namespace": APP, "log_to_driver": False}
+    needed = sum(one.cpus * one.max_replicas for one in recipe.judges.values())
+    return {
+        "namespace": APP,
+        "address": "local",
+        "_node_ip_address": "127.0.0.1",
+        "include_dashboard": recipe.dashboard,
+        "dashboard_host": "127.0.0.1",
+        # Cores are a count of who may run, and nobody else shares this cluster.
+        "num_cpus": max(os.cpu_count() or 1, int(needed) + 1),
+        "log_to_driver": False,
+        "logging_level": "ERROR",
+    }
+
+
+def deploy(recipe: ServeRecipe, *, say: Say) -> None:
+    """Put the application on the cluster and wait until every copy runs.
+
+    Raises:
+        JudgeError: One cannot be started.
+    """
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+    from ray.serve.schema import LoggingConfig
+
+    from flexreward.serving.deployment import application
+
+    # Ray writes paths into its access log, and a key may stand in one.
+    quiet = LoggingConfig(enable_access_log=False, log_level="WARNING")
+    serve.start(http_options=HTTPOptions(host=recipe.host, port=recipe.port), logging_config=quiet)
+    target = serve.RunTarget(target=application(recipe), name=APP, route_prefix="/", logging_config=quiet)
+    serve.run_many([target], wait_for_applications_running=False)
+    shown = ""
+    while True:
+        status = serve.status().applications.get(APP)
+        if status is not None:
+            parts = [
+                f"{name} {sum(n for state, n in one.replica_states.items() if state == 'RUNNING')}"
+                f"/{sum(one.replica_states.values())}"
+                for name, one in status.deployments.items()
+            ]
+            line = f"copies that run: {', '.join(parts)}"
+            if parts and line != shown:
+                say(line)
+                shown = line
+            if status.status == "RUNNING":
+                return
+            if status.status in ("DEPLOY_FAILED", "UNHEALTHY"):
+                raise JudgeError(f"the server does not start: {_why(status)}")
+        time.sleep(POLL_S)
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that something listens on.
+
+    Raises:
+        RecipeError: One does.
+    """
+    import socket
+
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family) as tried:
+        tried.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            tried.bind((host, port))
+        except OSError as error:
+            raise RecipeError(
+                f"port: {port} on {host} cannot be listened on ({error.strerror}); set another"
+            ) from error
+
+
+def _until_ready(url: str, *, say: Say) -> None:
+    import httpx
+
+    say("waiting for a first judgment")
+    while True:
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(f"{url}/readyz", timeout=10, trust_env=False).status_code == 200:
+                return
+        time.sleep(POLL_S)
+
+
+def _drained(recipe: ServeRecipe, *, say: Say) -> None:
+    """Close the door at every ingress copy, and wait until nobody is inside any more."""
+    from ray import serve
+
+    ledger = serve.get_deployment_handle("Ledger", APP)
+    until = time.monotonic() + recipe.drain_s
+    while (num_open := ledger.close_door.remote().result(timeout_s=10)) and time.monotonic() < until:
+        say(f"answering what was accepted: {num_open} open")
+        time.sleep(POLL_S)
+
+
+def _why(status: Any) -> str:
+    """The last line that says something, of whichever deployment failed."""
+    messages = [one.message for one in status.deployments.values() if one.message] + [status.message]
+    lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
+    errors = [line for line in lines if "Error" in line]
+    return str((errors or lines or ["no reason was given"])[-1])[:500]

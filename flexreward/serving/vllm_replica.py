@@ -1,0 +1,113 @@
+"""A copy of vLLM as ``ray.serve.llm`` runs it, with the one method more that our engine needs.
+
+What it is asked, and how its replies are read, is as in the embedded ``VLLMEngine``: the same reader, the same writer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+from ray.serve import Application
+from ray.serve.llm import LLMConfig, build_llm_deployment
+from ray.serve.llm.deployment import LLMServer
+
+from flexreward.config import JudgeRecipe, vllm_options
+from flexreward.engines import orphans, vllm_models, vllm_start
+from flexreward.engines.base import Prompt, Sampling
+from flexreward.engines.ray import About, Failed
+from flexreward.engines.reading import Inbox
+from flexreward.engines.vllm_opening import open_checkpoint
+from flexreward.engines.vllm_writing import Writer
+from flexreward.errors import EngineError
+from flexreward.serving.recipe import ServedJudge
+from flexreward.types import Reply
+
+OF_RAY = ("model", "tokenizer")
+"""Arguments of vLLM that ``ray.serve.llm`` sets, from the model's source."""
+
+
+class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not typed
+    """``LLMServer`` that takes our prompts.
+
+    Args:
+        llm_config: As ``vllm_deployment`` made it; what vLLM is started with is added here, where the checkpoint is.
+        judge: Fields of the judge's recipe.
+    """
+
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, llm_config: LLMConfig, *, judge: dict[str, Any]
+    ) -> None:
+        options = vllm_options(JudgeRecipe.model_validate(judge))
+        self._opened = await asyncio.to_thread(open_checkpoint, **options)
+        arguments = {name: value for name, value in self._opened.options.items() if name not in OF_RAY}
+        config = LLMConfig(
+            model_loading_config={
+                "model_id": llm_config.model_id,
+                "model_source": str(self._opened.view.folder),
+            },
+            accelerator_config=llm_config.accelerator_config,
+            placement_group_config=llm_config.placement_group_config,
+            deployment_config=llm_config.deployment_config,
+            engine_kwargs={name: value for name, value in arguments.items() if value is not None},
+            log_engine_metrics=llm_config.log_engine_metrics,
+        )
+        vllm_start.prepare()
+        with orphans.owned(), vllm_models.allowed():
+            await super().__init__(config)
+        self._writer = Writer(self._opened, self.engine._engine_client)
+
+    async def about(self) -> About:
+        opened = self._opened
+        return About(can=opened.can, identity=opened.identity, max_context=opened.reader.max_context)
+
+    async def generate(self, key: str, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply | Failed]:
+        inbox = Inbox()
+        works: list[asyncio.Task[None]] = []
+        try:
+            self._writer.check(sampling)
+            read = await self._opened.reader.read(prompt)
+
+            def begin(numbers: range) -> None:
+                works.append(asyncio.create_task(self._writer.write(prompt, read, sampling, numbers, inbox.put)))
+
+            async for reply in inbox.replies(sampling, begin):
+                yield reply
+        except EngineError as error:
+            yield Failed(kind=type(error).__name__, message=str(error))
+        finally:
+            for work in works:
+                work.cancel()
+
+    async def count_tokens(self, key: str, prompt: Prompt) -> int | Failed:
+        try:
+            return await asyncio.to_thread(self._opened.reader.count_tokens, prompt)
+        except EngineError as error:
+            return Failed(kind=type(error).__name__, message=str(error))
+
+
+def vllm_deployment(name: str, served: ServedJudge, options: dict[str, Any]) -> Application:
+    """Copies of vLLM that run a judge.
+
+    Args:
+        options: Of the Serve deployment.
+    """
+    judge = served.judge
+    workers = int(judge.options.get("tensor_parallel", 1))
+    kind = "gpu" if served.gpus else "cpu"
+    bundle = {"GPU": served.gpus, "CPU": served.cpus} if served.gpus else {"CPU": served.cpus}
+    config = LLMConfig(
+        model_loading_config={"model_id": name, "model_source": judge.model},
+        accelerator_config={"kind": kind},
+        placement_group_config={"bundles": [bundle] * workers},
+        deployment_config={"ray_actor_options": {"num_cpus": 0}},
+        engine_kwargs={"tensor_parallel_size": workers},
+    )
+    return build_llm_deployment(
+        config,
+        name_prefix="Engine-",
+        bind_kwargs={"judge": judge.model_dump()},
+        override_serve_options=options,
+        deployment_cls=VLLMReplica,
+    )

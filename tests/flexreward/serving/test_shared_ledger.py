@@ -1,0 +1,93 @@
+"""The one ledger of all ingress copies: whose a claim is, when it lapses, and what a new owner knows."""
+
+from __future__ import annotations
+
+import asyncio
+
+from flexreward.ledger import State
+from flexreward.serving.shared_ledger import LAPSE_S, Holder, LedgerOwner
+
+ONE, TWO = Holder("copy-1", "claim-1"), Holder("copy-2", "claim-2")
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+async def test_a_key_that_one_copy_buys_is_waited_for_by_the_others():
+    owner = LedgerOwner("none")
+    assert (await owner.claim("k", ONE)).state is State.MINE
+    assert (await owner.claim("k", TWO)).state is State.PENDING
+    waiting = asyncio.create_task(owner.wait("k", 5.0))
+    await asyncio.sleep(0)
+    assert await owner.settle("k", b"bought") == b"bought"
+    assert await waiting == (State.SETTLED, b"bought")
+
+
+async def test_a_claim_that_is_asked_for_twice_because_its_answer_was_lost_is_one_claim():
+    owner = LedgerOwner("none")
+    assert (await owner.claim("k", ONE)).state is State.MINE
+    assert (await owner.claim("k", ONE)).state is State.MINE
+    assert (await owner.claim("k", Holder("copy-1", "another"))).state is State.PENDING
+
+
+async def test_claims_of_a_copy_that_is_heard_of_no_more_are_others():
+    clock = Clock()
+    owner = LedgerOwner("none", clock=clock)
+    await owner.claim("k", ONE)
+    waiting = asyncio.create_task(owner.wait("k", 5.0))
+    await asyncio.sleep(0)
+    clock.now = LAPSE_S - 1
+    await owner.alive("copy-2", {}, 0)
+    await owner.sweep()
+    assert await owner.num_claims() == 1
+    clock.now = LAPSE_S
+    await owner.sweep()
+    assert (await waiting).state is State.FREE
+    assert (await owner.claim("k", TWO)).state is State.MINE
+
+
+async def test_a_new_owner_learns_what_is_in_flight_from_those_who_hold_it():
+    owner = LedgerOwner("none")
+    await owner.alive("copy-1", {"k": "claim-1"}, 0)
+    assert (await owner.claim("k", TWO)).state is State.PENDING
+    assert (await owner.claim("k", ONE)).state is State.MINE
+
+
+async def test_what_was_settled_is_there_after_the_owner_was_killed(tmp_path):
+    store = str(tmp_path / "store.sqlite")
+    owner = LedgerOwner(store)
+    await owner.claim("k", ONE)
+    await owner.settle("k", b"bought")
+    assert await LedgerOwner(store).claim("k", TWO) == (State.SETTLED, b"bought")
+
+
+async def test_of_two_that_buy_the_same_the_first_to_settle_stands(tmp_path):
+    owner = LedgerOwner(str(tmp_path / "store.sqlite"))
+    assert await owner.settle("k", b"first") == b"first"
+    assert await owner.settle("k", b"second") == b"first"
+
+
+async def test_only_its_holder_gives_a_claim_up():
+    owner = LedgerOwner("none")
+    await owner.claim("k", ONE)
+    await owner.release("k", None, "copy-2")
+    assert (await owner.claim("k", TWO)).state is State.PENDING
+    await owner.release("k", None, "copy-1")
+    assert (await owner.claim("k", TWO)).state is State.MINE
+
+
+async def test_the_door_is_closed_once_every_copy_knows_and_none_has_requests_open():
+    owner = LedgerOwner("none")
+    assert not (await owner.alive("copy-1", {}, 1)).closing
+    await owner.alive("copy-2", {}, 0)
+    assert await owner.close_door() > 0
+    assert (await owner.alive("copy-2", {}, 0)).closing
+    assert await owner.close_door() > 0
+    await owner.alive("copy-1", {}, 1)
+    assert await owner.close_door() == 1
+    await owner.alive("copy-1", {}, 0)
+    assert await owner.close_door() == 0

@@ -18,10 +18,9 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
-from typing import Literal, NamedTuple, TypeAlias, get_args
+from typing import Literal, NamedTuple, TypeAlias
 
 from flexreward.bradley_terry import Pair, Result, expected_wins, next_pairs, parts, won
-from flexreward.errors import RecipeError
 from flexreward.inflight import together
 from flexreward.reward import Game, rewards, win_rates
 from flexreward.types import Completion, JudgeRequest, Judgment, Reason, Scale, Unscored, Verdict
@@ -68,27 +67,6 @@ class GroupOutcome:
             return Unscored(reason=Reason.ALONE, detail="there is no other completion in its group to compare it with")
         commonest = lost_for.most_common(1)[0][0]
         return next(one for one in lost if isinstance(one, Unscored) and one.reason is commonest)
-
-
-def check_method(method: str, *, num_completions: int | None, template: str) -> Method:
-    """The method, if a template of so many completions can serve it.
-
-    Raises:
-        RecipeError: It is unknown, or does not go with the template.
-    """
-    for known in get_args(Method):
-        if method == known:
-            break
-    else:
-        raise RecipeError(f"reward: {method!r} is unknown, expected one of {', '.join(get_args(Method))}")
-    if method in ("win_rate", "bradley_terry") and num_completions != 2:
-        raise RecipeError(
-            f"reward: {method} compares two completions, and the template {template!r} does not; try pair"
-        )
-    if method == "listwise" and num_completions is not None:
-        raise RecipeError(f"reward: listwise shows any number, and the template {template!r} does not; try batch")
-    found: Method = known
-    return found
 
 
 def compares(method: Method, *, num_completions: int | None) -> bool:
@@ -140,6 +118,15 @@ def first_equals(completions: Sequence[Completion]) -> tuple[int, ...]:
 def num_pairs(size: int, *, share: float = SHARE) -> int:
     """How many pairs of ``size`` members Bradley-Terry compares: ``share`` of all, and as many as connect them."""
     return max(size - 1, int(share * (size * (size - 1) // 2)))
+
+
+def num_judgments(method: Method, *, size: int, num_completions: int | None) -> int:
+    """How many a group of different completions takes."""
+    if num_completions is None:
+        return 1
+    if num_completions == 1:
+        return size
+    return num_pairs(size) if method == "bradley_terry" else size * (size - 1) // 2
 
 
 async def _ask_all(ask: Ask, group: JudgeRequest, shown: Sequence[tuple[int, ...]]) -> list[Asked]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Protocol
 
 from flexreward.adapters.recipe import RewardRecipe
 from flexreward.client import RewardClient
-from flexreward.config import open_judge, resolve_judge
+from flexreward.config import open_engine, resolve_judge
 from flexreward.errors import FlexRewardError, UserError
 from flexreward.serving.contract import Caller, Rewarded, RewardItem, Service
 from flexreward.types import Reason
@@ -110,9 +111,14 @@ def service_of(recipe: RewardRecipe) -> Service:
     Raises:
         UserError: The judge cannot be loaded, or does not go with the recipe's kind of reward.
     """
+    from flexreward.ledger import Ledger
+    from flexreward.serving.admission import Admission
     from flexreward.serving.cohort import Cohorts
-    from flexreward.serving.service import JudgeService
+    from flexreward.serving.grouping import Grouping
+    from flexreward.serving.service import JudgeService, OpenJudge
 
     found = resolve_judge(recipe.judge)
-    judge = open_judge(found, template=found.template or "score")
-    return JudgeService({"judge": judge}, Cohorts(), method=recipe.group_reward, deadline_s=recipe.deadline_s)
+    admission = Admission(lanes=found.max_in_flight, max_waiting=sys.maxsize)
+    opened = OpenJudge(recipe=found, engine=open_engine(found), admission=admission)
+    grouping = Grouping(Cohorts(), method=recipe.group_reward)
+    return JudgeService({"judge": opened}, ledger=Ledger(None), deadline_s=recipe.deadline_s, group_rewards=grouping)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -12,6 +13,7 @@ from flexreward.config import JudgeRecipe, open_judge
 from flexreward.engines.base import Engine
 from flexreward.engines.ray import SHARED
 from flexreward.errors import EngineError, OutputError, RecipeError, SampleError, UserError
+from flexreward.groups import Method
 from flexreward.judge import Judge
 from flexreward.ledger import Ledger
 from flexreward.reward import reward
@@ -123,6 +125,33 @@ class JudgeService:
             self._open(judge, template or self._fitting(request, judge), caller).template.render(request)
         except UserError as error:
             raise SampleError(f"{where}: {error}") from error
+
+    def shown_at_once(self, judge: str, method: Method) -> int | None:
+        """Completions in one judgment for such rewards; ``None`` is any number."""
+        if method in ("win_rate", "bradley_terry"):
+            return 2
+        own = self._named(judge).recipe.template
+        if method == "listwise" or own is None:
+            return None if method == "listwise" else 1
+        return load_template(own).num_completions
+
+    @contextmanager
+    def admitted(self, judge: str, count: int, *, deadline_s: float) -> Iterator[None]:
+        """Accept so many judgments, to be asked for one by one.
+
+        Raises:
+            BusyError: They could not be answered in time.
+        """
+        admission = self._named(judge).admission
+        admission.admit(count, deadline_s=deadline_s)
+        try:
+            yield
+        finally:
+            admission.done(count)
+
+    async def ask(self, request: JudgeRequest, *, caller: Caller, judge: str, until: float) -> Judgment:
+        """A judgment that is admitted already, by then."""
+        return (await self._judged(0, request, "", caller, judge, until)).judgment
 
     def _named(self, name: str) -> OpenJudge:
         if not name:

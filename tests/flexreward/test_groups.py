@@ -10,8 +10,8 @@ from scipy.stats import kendalltau
 
 from flexreward.engines.base import Prompt
 from flexreward.engines.scripted import ScriptedEngine
-from flexreward.errors import EngineError, RecipeError, SampleError
-from flexreward.groups import Asked, GroupOutcome, check_method, compares, judge_group, num_pairs
+from flexreward.errors import EngineError, SampleError
+from flexreward.groups import Asked, GroupOutcome, compares, judge_group, num_judgments, num_pairs
 from flexreward.judge import Judge
 from flexreward.reward import Game, win_rates
 from flexreward.templates import load_template
@@ -81,6 +81,16 @@ async def test_bradley_terry_ranks_as_the_scores_do_from_half_of_the_pairs():
 @pytest.mark.parametrize(("size", "count"), [(1, 0), (2, 1), (3, 2), (4, 3), (8, 14), (16, 60)])
 def test_bradley_terry_compares_half_of_all_pairs_and_as_many_as_connect_the_group(size, count):
     assert num_pairs(size) == count
+
+
+@pytest.mark.parametrize(
+    ("template", "method"),
+    [("score", "score"), ("pair", "score"), ("pair", "win_rate"), ("pair", "bradley_terry"), ("batch", "listwise")],
+)
+async def test_a_group_takes_as_many_judgments_as_are_said_beforehand(template, method):
+    shown = judge(template)
+    num = num_judgments(method, size=4, num_completions=shown.template.num_completions)
+    assert len((await grouped(shown, method)).asked) == num
 
 
 async def test_what_was_asked_and_its_order_follow_from_the_group_alone():
@@ -162,22 +172,7 @@ async def test_a_template_that_cannot_show_a_completion_says_so():
         await grouped(judge("image-pair"), "win_rate")
 
 
-@pytest.mark.parametrize(
-    ("method", "num", "says"),
-    [
-        ("elo", 2, "'elo' is unknown, expected one of score, win_rate"),
-        ("win_rate", 1, "win_rate compares two completions"),
-        ("bradley_terry", None, "try pair"),
-        ("listwise", 2, "listwise shows any number"),
-    ],
-)
-def test_a_method_that_does_not_go_with_the_template_is_refused(method, num, says):
-    with pytest.raises(RecipeError, match=says):
-        check_method(method, num_completions=num, template="some")
-
-
 def test_only_scores_of_one_need_no_group():
-    assert check_method("score", num_completions=1, template="score") == "score"
     assert not compares("score", num_completions=1)
     assert compares("score", num_completions=2)
     assert compares("win_rate", num_completions=2)

@@ -49,6 +49,10 @@ def test_a_judge_that_cannot_be_found_stops_the_training():
         rewards(["p"], ["x"], judge="no such judge")
 
 
-def test_a_kind_of_reward_that_the_judge_cannot_give_stops_the_training(longer):
-    with pytest.raises(UserError, match="listwise shows any number"):
-        rewards(["p"], ["x"], judge=longer, group_reward="listwise")
+def test_a_group_is_shown_at_once_by_the_template_that_fits(longer):
+    found = rewards(["p"] * 3, ["x", "xxx", "xx"], judge=longer, group_reward="listwise")
+    assert found[1] > found[2] > found[0]
+
+
+def test_a_completion_that_has_nobody_to_be_compared_with_has_no_reward(longer):
+    assert rewards(["p", "q", "q"], ["x", "x", "xx"], judge=longer, group_reward="win_rate") == [None, 0.0, 1.0]

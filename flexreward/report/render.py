@@ -48,18 +48,25 @@ A browser obeys both: a script must be ours or be asked for by ours (no markup c
 where the page came from.
 """
 
+LIVE_SCRIPT = _asset("live.js")
+LIVE_POLICY = _policy(STYLE, LIVE_SCRIPT) + "; connect-src 'self'"
+"""A page that a server sends asks that server, and nobody else, for its numbers."""
 
-def render_page(template_name: str, *, verdicts: bool = False, **context: object) -> str:
-    """One HTML file that asks nothing of any network.
+
+def render_page(template_name: str, *, verdicts: bool = False, live: bool = False, **context: object) -> str:
+    """One HTML file that asks nothing of any network, or of the server alone that sent it.
 
     Args:
         template_name: A file of ``flexreward/report/templates`` that extends ``base.html.j2``.
         verdicts: Whether the page has a browser of verdicts, with its own script, and files beside it.
+        live: Whether it is a server's, with a script that asks for news.
         context: What the template names. A name that it misses raises ``jinja2.UndefinedError``.
     """
     look: dict[str, object] = {"style": STYLE, "script": SCRIPT, "policies": (CONTENT_SECURITY_POLICY,)}
     if verdicts:
         look = {"style": VERDICTS_STYLE, "script": VERDICTS_SCRIPT, "policies": VERDICTS_POLICIES}
+    if live:
+        look = {"style": STYLE, "script": LIVE_SCRIPT, "policies": (LIVE_POLICY,)}
     return _environment().get_template(template_name).render(**look, **context)
 
 

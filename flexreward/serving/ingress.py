@@ -14,7 +14,9 @@ from flexreward.engines.base import Engine
 from flexreward.engines.ray import About, RayEngine
 from flexreward.serving.admission import Admission
 from flexreward.serving.app import Bounds, build_app
-from flexreward.serving.callers import Traffic
+from flexreward.serving.board import Delta
+from flexreward.serving.callers import Traffic, admin_of, caller_of
+from flexreward.serving.live import live_routes
 from flexreward.serving.recipe import ServedJudge, ServeRecipe
 from flexreward.serving.service import JudgeService, OpenJudge
 from flexreward.serving.shared_ledger import RemoteLedger
@@ -40,7 +42,9 @@ class JudgeIngress:
     ) -> None:
         self.recipe = ServeRecipe.model_validate(fields)
         self.traffic = Traffic()
-        self.ledger = RemoteLedger(ledger, num_open=lambda: self.traffic.num_open, on_door=self._close)
+        self.ledger = RemoteLedger(
+            ledger, num_open=lambda: self.traffic.num_open, on_door=self._close, counted=self._counted
+        )
         judges = {name: await _opened(one, engines[name], self.recipe) for name, one in self.recipe.judges.items()}
         self.service = JudgeService(
             judges,
@@ -61,7 +65,12 @@ class JudgeIngress:
             media_hosts=frozenset(self.recipe.media_hosts),
             limits=next(iter(self.recipe.judges.values())).judge.limits,
         )
-        return build_app(self.service, bounds=bounds, ready=self._missing, traffic=self.traffic)
+        viewer = admin_of if reward_keys or admin_keys else caller_of
+        routers = (live_routes(self.ledger.board, viewer=viewer),)
+        return build_app(self.service, bounds=bounds, ready=self._missing, traffic=self.traffic, routers=routers)
+
+    def _counted(self) -> Delta:
+        return self.service.tally.take(self.service.waiting())
 
     def _missing(self) -> str:
         if self.traffic.closing:

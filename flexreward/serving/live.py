@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from time import time
-from typing import Annotated, Any
+from typing import Any
 
 from fastapi import APIRouter, Depends, Response
 
@@ -26,21 +26,21 @@ def live_routes(board: Callable[[], Awaitable[Board]], *, viewer: Callable[..., 
     """
     routes = APIRouter()
 
-    @routes.get("/", include_in_schema=False)
-    async def page(caller: Annotated[Caller, Depends(viewer)]) -> Response:
+    @routes.get("/", include_in_schema=False, dependencies=[Depends(viewer)])
+    async def page() -> Response:
         """The live page. It asks /v1/live for its numbers, with the key that stands in its own path."""
         html = await asyncio.to_thread(render_page, "live.html.j2", live=True)
         # Not by the page itself, which a browser would believe as well, but by what sends it.
         headers = {"Content-Security-Policy": LIVE_POLICY, "Cache-Control": "no-store", "X-Frame-Options": "DENY"}
         return Response(html, media_type="text/html", headers=headers)
 
-    @routes.get("/v1/live")
-    async def live(caller: Annotated[Caller, Depends(viewer)]) -> dict[str, Any]:
+    @routes.get("/v1/live", dependencies=[Depends(viewer)])
+    async def live() -> dict[str, Any]:
         """Counts, a history of ten minutes, and the last verdicts with their reasoning."""
         return (await board()).told(now=time())
 
     @routes.get("/metrics")
-    async def metrics(caller: Annotated[Caller, Depends(caller_of)]) -> Response:
+    async def metrics() -> Response:
         """The counts of all ingress copies together, as Prometheus reads them."""
         return Response(exposition(await board()), media_type=METRICS)
 

@@ -12,12 +12,13 @@ from time import perf_counter
 from flexreward.config import JudgeRecipe, open_judge
 from flexreward.engines.base import Engine
 from flexreward.engines.ray import SHARED
-from flexreward.errors import EngineError, OutputError, RecipeError, SampleError, UserError
+from flexreward.errors import BusyError, EngineError, OutputError, RecipeError, SampleError, UserError
 from flexreward.groups import Method
 from flexreward.judge import Judge
 from flexreward.ledger import Ledger
 from flexreward.reward import reward
 from flexreward.serving.admission import Admission
+from flexreward.serving.board import Tally
 from flexreward.serving.contract import Caller, Judged, Rewarded, RewardItem
 from flexreward.templates import load_template, template_ids
 from flexreward.templates.fitting import fitting_id
@@ -48,6 +49,7 @@ class JudgeService:
         deadline_s: Longest time for a call.
         share_verdicts: Whether callers find each other's replies.
         group_rewards: Where rewards come from comparing; without it each completion is scored by itself.
+        tally: Where judgments and refusals are counted.
     """
 
     def __init__(
@@ -58,12 +60,14 @@ class JudgeService:
         deadline_s: float,
         share_verdicts: bool = False,
         group_rewards: GroupRewards | None = None,
+        tally: Tally | None = None,
     ) -> None:
         self.judges = judges
         self.ledger = ledger
         self.deadline_s = deadline_s
         self._share = share_verdicts
         self._group_rewards = group_rewards
+        self.tally = tally or Tally()
         self._opened: dict[tuple[str, str, str], Judge] = {}
 
     async def rewards(
@@ -95,7 +99,7 @@ class JudgeService:
             raise RecipeError(f"template: no template {template!r}, expected one of {', '.join(template_ids())}")
         limit_s = min(deadline_s or self.deadline_s, self.deadline_s)
         until = asyncio.get_running_loop().time() + limit_s
-        opened.admission.admit(len(requests), deadline_s=limit_s)
+        self._admit(judge, len(requests), limit_s)
         left = len(requests)
         tasks = [
             asyncio.create_task(self._judged(i, request, template, caller, judge, until))
@@ -142,16 +146,26 @@ class JudgeService:
         Raises:
             BusyError: They could not be answered in time.
         """
-        admission = self._named(judge).admission
-        admission.admit(count, deadline_s=deadline_s)
+        self._admit(judge, count, deadline_s)
         try:
             yield
         finally:
-            admission.done(count)
+            self._named(judge).admission.done(count)
 
     async def ask(self, request: JudgeRequest, *, caller: Caller, judge: str, until: float) -> Judgment:
         """A judgment that is admitted already, by then."""
         return (await self._judged(0, request, "", caller, judge, until)).judgment
+
+    def waiting(self) -> dict[str, int]:
+        """Judgments accepted and not yet answered, by judge."""
+        return {name: one.admission.accepted for name, one in self.judges.items()}
+
+    def _admit(self, judge: str, count: int, deadline_s: float) -> None:
+        try:
+            self._named(judge).admission.admit(count, deadline_s=deadline_s)
+        except BusyError:
+            self.tally.refused(judge or next(iter(self.judges)))
+            raise
 
     def _named(self, name: str) -> OpenJudge:
         if not name:
@@ -187,6 +201,13 @@ class JudgeService:
     async def _judged(
         self, index: int, request: JudgeRequest, template: str, caller: Caller, name: str, until: float
     ) -> Judged:
+        judgment = await self._judgment(request, template, caller, name, until)
+        self.tally.judged(name or next(iter(self.judges)), request, judgment)
+        return Judged(index=index, judgment=judgment)
+
+    async def _judgment(
+        self, request: JudgeRequest, template: str, caller: Caller, name: str, until: float
+    ) -> Judgment:
         began = perf_counter()
         SHARED.set(_shared(request))  # of this task alone
         judge = self._open(name, template or self._named(name).recipe.template or "score", caller)
@@ -195,13 +216,13 @@ class JudgeService:
             async with asyncio.timeout_at(until + GRACE_S):
                 async with self._named(name).admission.lane() as count:
                     if asyncio.get_running_loop().time() >= until:
-                        return Judged(index=index, judgment=_late(judge, request, began))
+                        return _late(judge, request, began)
                     judgment = await judge.judge(request, until=until)
                     if not judgment.cached:
                         count()
-                    return Judged(index=index, judgment=judgment)
+                    return judgment
         except TimeoutError:
-            return Judged(index=index, judgment=_late(judge, request, began))
+            return _late(judge, request, began)
         except SampleError as error:
             failure = Unscored(reason=Reason.REFUSED, detail=str(error))
         except EngineError as error:
@@ -209,7 +230,7 @@ class JudgeService:
         except OutputError as error:  # the caller cannot mend the server's disk
             log.error("%s", error)
             failure = Unscored(reason=Reason.ENGINE, detail="the server cannot keep what it buys")
-        return Judged(index=index, judgment=_unscored(judge, request, failure, began))
+        return _unscored(judge, request, failure, began)
 
 
 def request_of(item: RewardItem) -> JudgeRequest:

@@ -12,12 +12,13 @@ import logging
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from time import monotonic
+from time import monotonic, time
 from typing import Any, NamedTuple
 
 from flexreward.errors import EngineError
 from flexreward.ledger import Claim, Ledger, State
 from flexreward.ledger.store import Store
+from flexreward.serving.board import Board, Delta
 
 BEAT_S = 0.5
 """Between two signs of life of a holder."""
@@ -58,6 +59,7 @@ class LedgerOwner:
         self._told: set[str] = set()
         """Holders that know that the door closes."""
         self._closing = False
+        self._board = Board()
         self._clock = clock
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -107,6 +109,14 @@ class LedgerOwner:
             self._told.add(name)
         return Door(closing=self._closing)
 
+    async def count(self, name: str, delta: Delta) -> None:
+        """What a holder has done since it last said so."""
+        self._board.add(name, delta, now=time())
+
+    async def board(self) -> Board:
+        """All that was done since this process began."""
+        return self._board
+
     async def close_door(self) -> int:
         """Let no more requests in; how many are still open, as far as is known. To be asked until it is 0."""
         self._closing = True
@@ -145,6 +155,7 @@ class RemoteLedger(Ledger):
     Args:
         num_open: HTTP requests that this process has open.
         on_door: Called when the door is to be closed.
+        counted: What this process has done since it was last asked.
     """
 
     def __init__(
@@ -153,6 +164,7 @@ class RemoteLedger(Ledger):
         *,
         num_open: Callable[[], int] = lambda: 0,
         on_door: Callable[[], None] = lambda: None,
+        counted: Callable[[], Delta] | None = None,
     ) -> None:
         super().__init__(None)
         self.name = uuid.uuid4().hex
@@ -160,6 +172,7 @@ class RemoteLedger(Ledger):
         self._claims: dict[str, str] = {}
         self._num_open = num_open
         self._on_door = on_door
+        self._counted = counted
 
     async def find(self, key: str) -> bytes | None:
         found: bytes | None = await self._ask("find", key, within_s=REACH_S)
@@ -199,6 +212,15 @@ class RemoteLedger(Ledger):
             if found.state is not State.PENDING:
                 return found
 
+    async def board(self) -> Board:
+        """What all copies have done.
+
+        Raises:
+            EngineError: The owner cannot be reached.
+        """
+        found: Board = await self._ask("board", within_s=LAPSE_S)
+        return found
+
     async def beat(self) -> None:
         """Signs of life, for as long as this process lives."""
         while True:
@@ -206,6 +228,8 @@ class RemoteLedger(Ledger):
                 door: Door = await self._ask("alive", self.name, self._claims, self._num_open(), within_s=LAPSE_S)
                 if door.closing:
                     self._on_door()
+                if self._counted is not None:
+                    await self._ask("count", self.name, self._counted(), within_s=LAPSE_S)
             except EngineError as error:
                 log.error("%s", error)
             await asyncio.sleep(BEAT_S)

@@ -39,6 +39,8 @@ class Reason(StrEnum):
     """The completion was cut by its own length limit, and the recipe does not judge such."""
     ALONE = "alone"
     """A comparison was asked for, and there is nobody to compare with."""
+    WITHHELD = "withheld"
+    """There was a reward, and reward health keeps it from the training."""
     ENGINE = "engine"
     """The engine failed."""
     REFUSED = "refused"

@@ -52,8 +52,9 @@ class RewardRecipe(BaseModel):
     health: Literal["off", "alarm", "break"] = "alarm"
     """Whether the rewards are watched (see ``flexreward.monitor``); ``break`` also withholds them while an alarm is
     on."""
-    canary_every: Annotated[int, Field(ge=0)] = 0
-    """Every so many steps completions that must score low are judged too, by the first process; 0 is never."""
+    canary_every: Annotated[int, Field(ge=0)] = 50
+    """Every so many steps the first process has completions judged too that must score low, and the training's first
+    ones again; 0 is never."""
     patience: Annotated[int, Field(ge=1)] = 3
     """Steps without a single score after which the training is stopped."""
 

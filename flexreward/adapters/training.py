@@ -17,6 +17,7 @@ from flexreward.adapters.cuts import Cuts
 from flexreward.adapters.recipe import RewardRecipe
 from flexreward.adapters.rows import group_name, item_of
 from flexreward.adapters.source import source_of
+from flexreward.adapters.vigil import Vigil
 from flexreward.adapters.watch import Figures, Patience, Scored
 from flexreward.errors import SampleError
 from flexreward.serving.contract import Rewarded, RewardItem
@@ -66,6 +67,10 @@ class Training:
         self._cuts = Cuts(limit=recipe.max_completion_length, ends=recipe.eos_token_ids)
         self._figures = Figures()
         self._patience = Patience(recipe.patience)
+        withholds = recipe.health == "break"
+        self._vigil = (
+            None if recipe.health == "off" else Vigil(every=recipe.canary_every, withholds=withholds, where=self.where)
+        )
         self._step = -1
         self._calls = 0
 
@@ -86,14 +91,25 @@ class Training:
         self._turn_to(batch.step)
         rows = await asyncio.to_thread(self._rows, batch)
         sent = [row for row in rows if row.item is not None and row.is_sent]
-        asked = await self._source.rewards([row.item for row in sent if row.item is not None])
-        for row, result in zip(sent, asked, strict=True):
+        extras = self._extras()
+        asked = await self._source.rewards([*(row.item for row in sent if row.item is not None), *extras])
+        for row, result in zip(sent, asked, strict=False):
             row.result = row.result or result
         found = [row.result for row in rows if row.result is not None]
         scored = [Scored(row.group, row.length, result) for row, result in zip(rows, found, strict=True)]
         figures = self._figures.of(scored, seconds=perf_counter() - began)
+        if self._vigil is not None:
+            self._vigil.hear(extras, asked[len(sent) :])
+            health, found = self._vigil.see([row.item if row.is_sent else None for row in rows], found)
+            figures |= {f"health/{name}": value for name, value in health.items()}
         self._patience.see(self._step, found, where=self.where)
         return Judged(results=found, figures=figures)
+
+    def _extras(self) -> list[RewardItem]:
+        """Canaries and probes, once a step, asked by one process for all."""
+        if self._vigil is None or self._rank != "0" or self._calls > 0:
+            return []
+        return self._vigil.extras(self._step)
 
     def _turn_to(self, step: int | None) -> None:
         """Count the calls of a step. A step that lies behind the last begins another training."""

@@ -14,6 +14,7 @@ REASONS = {
     "context": "the text did not fit into the judge",
     "cut_completion": "the completion itself was cut short",
     "alone": "there was no other completion to compare it with",
+    "withheld": "reward health kept it from the training",
     "engine": "the model that runs the judge failed",
     "refused": "the model that runs the judge does not take such a request",
     "deadline": "the time allowed ran out",

@@ -57,6 +57,8 @@ class Rewarded:
     """One line for a person."""
     reasoning: str = ""
     """A reply of the judge, to be read; empty where none came."""
+    group_mean: float | None = None
+    """Mean reward of the scored members of its group, where they were judged together; ``None`` without any."""
     flipped: bool | None = None
     """Whether an order flip changed the winner in any judgment of this item; ``None`` where nothing was flipped."""
     tokens: int = 0

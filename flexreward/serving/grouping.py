@@ -189,8 +189,10 @@ def rewarded(outcome: GroupOutcome, member: int, *, num_missing: int = 0, second
     detail = lost.detail if lost else ""
     if lost and lost.reason is Reason.ALONE and num_missing:
         detail = f"{num_missing} other member(s) of its group never came, and there is nobody to compare it with"
+    known = [reward for reward in outcome.rewards if reward is not None]
     return Rewarded(
         reward=outcome.rewards[member],
+        group_mean=sum(known) / len(known) if known else None,
         score=sum(scores) / len(scores) if scores else None,
         reason=lost.reason if lost else None,
         detail=detail,

@@ -26,6 +26,7 @@ from flexreward.serving.wire import (
     Asked,
     JudgeBody,
     Outcomes,
+    Refusal,
     RerankAnswer,
     RerankBody,
     RewardsAnswer,
@@ -37,6 +38,16 @@ from flexreward.serving.wire import (
 from flexreward.types import JudgeRequest, Reason
 
 NDJSON = "application/x-ndjson"
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Refusal, "description": "The body is no JSON, or says something that cannot be."},
+    401: {"model": Refusal, "description": "A key is needed, or the key is wrong."},
+    403: {"model": Refusal, "description": "Needs an admin key."},
+    413: {"model": Refusal, "description": "The body is too long, or asks for too much at once."},
+    422: {"model": Refusal, "description": "A field is missing, unknown or wrong."},
+    429: {"model": Refusal, "description": "Could not be answered in time: ask again after Retry-After seconds."},
+    503: {"model": Refusal, "description": "Not ready, asleep or about to end: ask again after Retry-After seconds."},
+}
+"""What every route may answer instead."""
 log = logging.getLogger(__name__)
 
 
@@ -68,7 +79,7 @@ def build_app(
             keys, body limit and errors are taken care of.
         traffic: Where open requests are counted, and by which the door is closed.
     """
-    app = FastAPI(title="flexreward", version=__version__, docs_url=None, redoc_url=None)
+    app = FastAPI(title="flexreward", version=__version__, docs_url=None, redoc_url=None, responses=REFUSALS)
     app.include_router(_own_routes(service, bounds))
     for router in routers:
         app.include_router(router)
@@ -105,7 +116,7 @@ def _own_routes(service: Service, bounds: Bounds) -> APIRouter:
         if count > bounds.max_requests:
             raise HTTPException(413, f"{field}: {count} in one call, the limit max_requests is {bounds.max_requests}")
 
-    @routes.post("/v1/judge", response_model=Outcomes)
+    @routes.post("/v1/judge", response_model=Outcomes, responses={200: {"content": {NDJSON: {}}}})
     async def judge(body: JudgeBody, request: Request, caller: Annotated[Caller, Depends(caller_of)]) -> Response:
         """Judgments of many requests: one answer in their order, or with ``Accept: application/x-ndjson`` a line for
         each as it ends, with its ``index``."""

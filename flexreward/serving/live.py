@@ -8,6 +8,7 @@ from time import time
 from typing import Any
 
 from fastapi import APIRouter, Depends, Response
+from starlette.responses import PlainTextResponse
 
 from flexreward.report.render import LIVE_POLICY, render_page
 from flexreward.serving.board import Board, exposition
@@ -39,7 +40,7 @@ def live_routes(board: Callable[[], Awaitable[Board]], *, viewer: Callable[..., 
         """Counts, a history of ten minutes, and the last verdicts with their reasoning."""
         return (await board()).told(now=time())
 
-    @routes.get("/metrics")
+    @routes.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         """The counts of all ingress copies together, as Prometheus reads them."""
         return Response(exposition(await board()), media_type=METRICS)

@@ -67,6 +67,13 @@ class JudgeBody(_Body):
     deadline_s: Deadline = None
 
 
+class Refusal(_Body):
+    """Every answer but 200."""
+
+    error: str
+    """One line: what was found, where, and what would fit."""
+
+
 class Outcomes(_Body):
     """Answer of POST /v1/judge."""
 

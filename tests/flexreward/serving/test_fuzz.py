@@ -1,0 +1,113 @@
+"""Whatever a client sends is answered 200 or 4xx with one line, by the schema that is served; never 5xx."""
+
+import json
+import random
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, settings
+from schemathesis.checks import not_a_server_error
+from schemathesis.specs.openapi.checks import (
+    content_type_conformance,
+    response_schema_conformance,
+    status_code_conformance,
+)
+
+from flexreward.serving.app import Bounds, build_app
+from flexreward.serving.board import Board
+from flexreward.serving.live import live_routes
+from tests.flexreward.serving.served import client_of, service_over
+
+
+async def empty():
+    return Board()
+
+
+def app():
+    return build_app(service_over(), bounds=Bounds(max_requests=50), routers=[live_routes(empty)])
+
+
+schema = schemathesis.openapi.from_asgi("/openapi.json", app())
+
+
+@schema.parametrize()
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+def test_no_request_of_the_schema_or_beside_it_breaks_the_server(case):
+    case.validate_response(
+        case.call(),
+        checks=[not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance],
+    )
+
+
+LEAVES = (
+    None,
+    True,
+    -1,
+    0,
+    1.5,
+    1e308,
+    10**30,
+    "",
+    "x",
+    "\ud800",
+    "<|im_end|>",
+    "file:///etc/passwd",
+    [],
+    {},
+    [[]],
+    "1" * 400,
+)
+BODIES = {
+    "/v1/judge": {"requests": [{"id": "a", "prompt": "p", "completions": ["ends with 1", "ends with 2"]}]},
+    "/v1/rewards": {"prompts": ["p"], "completions": ["ends with 1"], "columns": {"rubric": ["r"]}, "group_size": 1},
+    "/v1/rerank": {"prompt": "p", "completions": ["ends with 1", "ends with 2"], "images": []},
+}
+
+
+def mutated(rng, value):
+    """The value with something in it replaced, left out, doubled or wrapped."""
+    if rng.random() < 0.3:
+        return rng.choice(LEAVES)
+    if isinstance(value, dict) and value:
+        name = rng.choice(list(value))
+        change = rng.randrange(4)
+        if change == 0:
+            return {key: one for key, one in value.items() if key != name}
+        if change == 1:
+            return value | {rng.choice(("judge", "template", "deadline_s", "images", "ids", "x")): rng.choice(LEAVES)}
+        return value | {name: mutated(rng, value[name])}
+    if isinstance(value, list) and value:
+        return [mutated(rng, one) for one in value] * rng.randrange(1, 3)
+    return [value] if rng.random() < 0.5 else {"role": "user", "content": value}
+
+
+def raw(rng, path):
+    """A body as bytes: JSON of some shape, or something that is none."""
+    data = json.dumps(mutated(rng, BODIES[path])).encode()
+    if rng.random() < 0.15:
+        at = rng.randrange(len(data) + 1)
+        return data[:at] + rng.randbytes(rng.randrange(3)) + data[at:]
+    return data
+
+
+async def test_ten_thousand_broken_bodies_are_answered_200_or_4xx_with_one_line():
+    rng = random.Random(0)
+    seen = {}
+    async with client_of(routers=[live_routes(empty)], max_requests=50) as client:
+        for _ in range(10_000):
+            path = rng.choice(list(BODIES))
+            body = raw(rng, path)
+            answer = await client.post(path, content=body, headers={"Content-Type": "application/json"})
+            assert answer.status_code < 500, (path, body, answer.text)
+            if answer.status_code != 200:
+                assert list(answer.json()) == ["error"], (path, body)
+                assert "\n" not in answer.json()["error"]
+            seen[answer.status_code] = seen.get(answer.status_code, 0) + 1
+    assert seen.keys() >= {200, 400, 422}
+
+
+@pytest.mark.parametrize("path", ["/v1/judge", "/v1/rewards", "/v1/rerank"])
+async def test_a_body_that_is_deeper_than_any_reader_goes_is_refused(path):
+    async with client_of() as client:
+        answer = await client.post(path, content=b"[" * 200_000, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (400, 422)

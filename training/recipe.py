@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -93,6 +93,57 @@ class SftRecipe(Strict):
     """Steps between checkpoints."""
     keep_checkpoints: Annotated[int, Field(ge=2)] = 2
     """The newest so many; two, because the newest may be half written."""
+
+
+class GrpoRecipe(Strict):
+    """Reinforcement of a text policy by a judge's rewards, by TRL's GRPOTrainer.
+
+    Paths are relative to the working directory.
+    """
+
+    model: str
+    """Folder or hub id of the policy to start from."""
+    data: str
+    """Rows with a ``prompt``, text or messages, and any columns that the judge is shown: a file, a saved ``datasets``
+    folder, or a hub id with its split."""
+    output: Path
+    """Folder for the trained policy. It appears when the training is done, and whole."""
+    run_dir: Path
+    """Folder for metrics and provenance."""
+    replace: bool = False
+    """Whether a folder that already stands at ``output`` may be replaced."""
+
+    reward: dict[str, Any]
+    """Where rewards come from: ``url`` of a flexreward server, or ``judge`` in this process; fields of
+    ``flexreward.adapters.recipe.RewardRecipe``."""
+    shuffled: bool = False
+    """Hand the rewards of a batch out in a random order: the control that learns whatever else there is to learn."""
+
+    steps: Annotated[int, Field(gt=0)]
+    """Updates of the policy."""
+    prompts: Annotated[int, Field(gt=0)] = 8
+    """That a batch of completions is sampled for, over all processes."""
+    num_generations: Annotated[int, Field(gt=1)] = 8
+    """Completions of each prompt."""
+    updates: Annotated[int, Field(gt=0)] = 1
+    """Made from each batch of completions."""
+    max_completion_length: Annotated[int, Field(gt=0)] = 512
+    """Tokens."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-6
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "constant_with_warmup"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the steps."""
+    beta: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the distance to the policy that it started from."""
+    scale_rewards: Literal["group", "batch", "none"] = "group"
+    """What advantages are divided by."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    micro_batch_size: Annotated[int, Field(gt=0)] = 64
+    """Completions a process holds at once."""
+    seed: int = 42
+    log_every: Annotated[int, Field(gt=0)] = 1
+    """Steps."""
 
 
 RecipeT = TypeVar("RecipeT", bound=Strict)

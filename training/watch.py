@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,26 @@ SHOWN = {
     "epoch": "epoch",
 }
 """The trainer's figures that are kept, with their names on the terminal."""
+SHOWN_GRPO = {
+    "reward": "reward",
+    "frac_reward_zero_std": "groups of one reward",
+    "entropy": "entropy",
+    "completions/mean_length": "tokens",
+    "judge/unscored": "unscored",
+    "judge/latency_s": "judge, s",
+    "judge/health/alarms": "alarms",
+}
+"""The same for rewards; whatever else the judge says is kept too."""
 
 
 class Watch(TrainerCallback):
     """Writes each log step to the run folder and the terminal, and marks checkpoints that are whole."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, *, shown: Mapping[str, str] = SHOWN, kept: str = "") -> None:
+        """``kept`` begins the names of figures that are kept beside those that are ``shown``."""
         self._run = run
+        self._names = shown
+        self._kept = kept
 
     def on_train_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
@@ -42,14 +56,18 @@ class Watch(TrainerCallback):
         logs: dict[str, float] | None = None,
         **kwargs: Any,
     ) -> None:
-        row = {name: value for name, value in (logs or {}).items() if name in SHOWN}
-        if not row.keys() & {"loss", "eval_loss"}:
+        row = {
+            name: value
+            for name, value in (logs or {}).items()
+            if name in self._names or (self._kept and name.startswith(self._kept))
+        }
+        if not row.keys() & {"loss", "eval_loss", "reward"}:
             return
         start, first = self._start
         pace = (time.monotonic() - start) / max(state.global_step - first, 1)
         self._run.log({"step": state.global_step, **row, "seconds_a_step": round(pace, 4)})
         left = time.strftime("%H:%M:%S", time.gmtime(pace * (state.max_steps - state.global_step)))
-        shown = "  ".join(f"{SHOWN[name]} {value:.4g}" for name, value in row.items())
+        shown = "  ".join(f"{self._names[name]} {value:.4g}" for name, value in row.items() if name in self._names)
         say(f"step {state.global_step}/{state.max_steps}  {shown}  {pace:.2f} s/step  {left} left")
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:

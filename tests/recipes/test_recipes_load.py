@@ -4,11 +4,11 @@ import pytest
 import yaml
 
 from flexreward.config import load_recipe
-from training.recipe import SftRecipe, load
+from training.recipe import GrpoRecipe, SftRecipe, load
 
 ROOT = Path(__file__).parents[2]
 RECIPES = sorted((ROOT / "recipes").rglob("*.yaml"))
-PROGRAMS = {"sft": SftRecipe}
+PROGRAMS = {"sft": SftRecipe, "grpo": GrpoRecipe}
 """Training recipes by their folder, or by their name in another folder. Every other recipe describes a judge."""
 
 

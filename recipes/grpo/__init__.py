@@ -1,0 +1,1 @@
+"""Reinforcement of a policy by a judge's rewards."""

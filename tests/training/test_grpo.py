@@ -1,0 +1,100 @@
+import asyncio
+import json
+import random
+
+import pytest
+import yaml
+
+from flexreward.adapters import trl as adapter
+from flexreward.config import BUNDLED
+from flexreward.errors import OutputError, RecipeError
+from recipes.tiny import domain
+from tests.faulty_server import FaultyServer, serving
+from training.recipe import GrpoRecipe
+
+pytest.importorskip("trl", reason="needs pip install 'flexreward[train]'")
+grpo = pytest.importorskip("training.grpo")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # TRL's own
+
+
+@pytest.fixture(autouse=True)
+def anew():
+    adapter._trainings.clear()
+
+
+@pytest.fixture
+def asked(tmp_path):
+    """Two steps of the bundled policy."""
+    stream = domain.problems(random.Random("grpo"), held_out=False)
+    rows = [{"prompt": [{"role": "user", "content": next(stream).question}]} for _ in range(8)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def make(**changes):
+        fields = {
+            "model": str(BUNDLED / "tiny-policy"),
+            "data": str(tmp_path / "prompts.jsonl"),
+            "output": tmp_path / "policy",
+            "run_dir": tmp_path / "run",
+            "reward": {"judge": "tiny"},
+            "steps": 2,
+            "prompts": 2,
+            "num_generations": 4,
+            "max_completion_length": 16,
+            "learning_rate": 1e-4,
+        }
+        return GrpoRecipe(**(fields | changes))
+
+    return make
+
+
+def metrics(recipe):
+    return [json.loads(line) for line in (recipe.run_dir / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_policy_is_trained_and_the_run_folder_tells_how(asked):
+    recipe = asked()
+    assert grpo.train(recipe) == recipe.output
+    assert {path.name for path in recipe.output.iterdir()} >= {"model.safetensors", "tokenizer.json", "config.json"}
+    assert not list(recipe.output.glob("*.bin"))
+    first, second = metrics(recipe)
+    assert (first["step"], second["step"]) == (1, 2)
+    assert 0 <= first["reward"] <= 1
+    assert first["judge/unscored"] == 0
+    assert first["judge/health/alarms"] == 0
+    assert json.loads((recipe.run_dir / "run.json").read_text())["steps"] == 2
+
+
+def test_a_finished_run_is_not_run_again(asked, capsys):
+    grpo.train(asked())
+    grpo.train(asked())
+    assert "done already" in capsys.readouterr().out
+    with pytest.raises(OutputError, match="already there"):
+        grpo.train(asked(run_dir=asked().run_dir.with_name("other")))
+
+
+def test_the_control_gets_the_same_rewards_in_another_order(asked):
+    with serving(FaultyServer()) as server:
+        reward = {"url": server.url}
+        texts = ["x" * n for n in range(1, 33)]
+        plain = asyncio.run(grpo.rewards_of(asked(reward=reward), {})(["p"] * 32, texts))
+        mixed = asyncio.run(grpo.rewards_of(asked(reward=reward, shuffled=True), {})(["p"] * 32, texts))
+    assert mixed != plain
+    assert sorted(mixed) == sorted(plain)
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(asked):
+    with pytest.raises(RecipeError, match="cannot be shared out"):
+        grpo.train(asked(prompts=3, micro_batch_size=8))
+
+
+def test_a_judge_that_does_not_answer_is_one_line_and_exit_2(asked, tmp_path, capsys):
+    path = tmp_path / "r.yaml"
+    path.write_text(yaml.safe_dump(asked(reward={"judge": "no such judge"}).model_dump(mode="json")))
+    assert grpo.main([str(path)]) == 2
+    assert "no such judge" in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_rows_without_a_prompt_are_refused(asked, tmp_path):
+    (tmp_path / "prompts.jsonl").write_text('{"question": "What?"}\n')
+    with pytest.raises(RecipeError, match="no column 'prompt'; it has question"):
+        grpo.train(asked())

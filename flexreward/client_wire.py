@@ -152,15 +152,13 @@ def read_answer(content: bytes, count: int) -> list[Rewarded]:
         values = answer.get(name)
         return values if isinstance(values, list) and len(values) == count else [None] * count
 
-    reasons, details, scores = column("reasons"), column("details"), column("scores")
-    reasoning, flipped, tokens = column("reasoning"), column("flipped"), column("tokens")
-    return [
-        _rewarded(rewards[i], reasons[i], details[i], scores[i], reasoning[i], flipped[i], tokens[i])
-        for i in range(count)
-    ]
+    names = ("reasons", "details", "scores", "group_means", "reasoning", "flipped", "tokens")
+    return [_rewarded(rewards[i], *values) for i, values in enumerate(zip(*map(column, names), strict=True))]
 
 
-def _rewarded(reward: Any, reason: Any, detail: Any, score: Any, reasoning: Any, flipped: Any, tokens: Any) -> Rewarded:
+def _rewarded(
+    reward: Any, reason: Any, detail: Any, score: Any, group_mean: Any, reasoning: Any, flipped: Any, tokens: Any
+) -> Rewarded:
     number = float(reward) if _is_number(reward) else None
     why: Reason | None = None
     said = detail if isinstance(detail, str) else ""
@@ -172,6 +170,7 @@ def _rewarded(reward: Any, reason: Any, detail: Any, score: Any, reasoning: Any,
     return Rewarded(
         reward=number,
         score=float(score) if _is_number(score) else None,
+        group_mean=float(group_mean) if _is_number(group_mean) and 0 <= group_mean <= 1 else None,
         reason=why,
         detail=said,
         reasoning=reasoning if isinstance(reasoning, str) else "",

@@ -141,6 +141,8 @@ class RewardsAnswer(_Body):
     details: list[str]
     scores: list[float | None]
     """On the template's scale."""
+    group_means: list[float | None]
+    """Mean reward of the scored members of each one's group, where they were judged together."""
     reasoning: list[str]
     """A reply of the judge, to be read."""
     flipped: list[bool | None]
@@ -192,6 +194,7 @@ def rewards_answer(found: Sequence[Rewarded]) -> RewardsAnswer:
         reasons=[one.reason.value if one.reason else None for one in found],
         details=[one.detail for one in found],
         scores=[one.score for one in found],
+        group_means=[one.group_mean for one in found],
         reasoning=[one.reasoning for one in found],
         flipped=[one.flipped for one in found],
         tokens=[one.tokens for one in found],

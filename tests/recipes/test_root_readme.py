@@ -1,11 +1,17 @@
 """What the README shows runs as it stands there."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from flexreward.config import open_engine
+from flexreward.serving.dialects import routers
+from flexreward.serving.recipe import load_serve_recipe
+from tests.flexreward.serving.served import client_of, service_over
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -30,3 +36,17 @@ def test_every_command_and_target_that_the_readme_names_is_there():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"make ([a-z]+)", README)):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+async def test_the_example_of_the_server_rewards_the_right_answer_above_the_wrong_one():
+    body = json.loads(re.search(r"/get_reward -H .* -d '(.*?)'", README, re.DOTALL)[1])
+    example = json.loads((ROOT / "recipes" / "tiny" / "example.json").read_text())
+    assert body["prompts"] == [example["prompt"]] * 2
+    assert body["query"] == [example["prompt"] + example[answer] for answer in ("right", "wrong")]
+    (served,) = load_serve_recipe(ROOT / "recipes" / "serve" / "tiny.yaml").judges.values()
+    told = served.judge.model_dump(exclude={"engine"})
+    service = service_over(open_engine(served.judge), **told)
+    async with client_of(service, routers=routers(service)) as client:
+        right, wrong = (await client.post("/get_reward", json=body)).json()["rewards"]
+    assert right > wrong
+    await service.judges["main"].engine.close()

@@ -44,7 +44,7 @@ async def test_the_example_of_the_server_rewards_the_right_answer_above_the_wron
     assert body["prompts"] == [example["prompt"]] * 2
     assert body["query"] == [example["prompt"] + example[answer] for answer in ("right", "wrong")]
     (served,) = load_serve_recipe(ROOT / "recipes" / "serve" / "tiny.yaml").judges.values()
-    told = served.judge.model_dump(exclude={"engine"})
+    told = served.judge.model_dump(exclude={"engine", "deadline_s"})
     service = service_over(open_engine(served.judge), **told)
     async with client_of(service, routers=routers(service)) as client:
         right, wrong = (await client.post("/get_reward", json=body)).json()["rewards"]

@@ -166,8 +166,9 @@ def _drained(recipe: ServeRecipe, *, say: Say) -> None:
 
 
 def _why(status: Any) -> str:
-    """The last line that says something, of whichever deployment failed."""
+    """What the last error of whichever deployment failed says, in one line."""
     messages = [one.message for one in status.deployments.values() if one.message] + [status.message]
     lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]
-    errors = [line for line in lines if "Error" in line]
-    return str((errors or lines or ["no reason was given"])[-1])[:500]
+    at = max((i for i, line in enumerate(lines) if "Error" in line), default=len(lines) - 1)
+    # A class that pydantic refused is named in the first line, and why in the next.
+    return " ".join(lines[at : at + 2])[:500] if lines else "Serve gives no reason"

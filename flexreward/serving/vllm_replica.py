@@ -24,8 +24,8 @@ from flexreward.errors import EngineError
 from flexreward.serving.recipe import ServedJudge
 from flexreward.types import Reply
 
-OF_RAY = ("model", "tokenizer")
-"""Arguments of vLLM that ``ray.serve.llm`` sets, from the model's source."""
+OF_RAY = ("model", "tokenizer", "disable_log_stats")
+"""Arguments of vLLM that ``ray.serve.llm`` sets: from the model's source, and for the metrics that it hands to Ray."""
 
 
 class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not typed

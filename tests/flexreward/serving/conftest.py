@@ -1,0 +1,110 @@
+"""One real server for all tests that need one: two ingress copies, two copies of the engine, a ledger with a store."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import pytest
+
+SESSION = re.compile(rb"/tmp/ray/session_[0-9_-]+")
+START_S = 120.0
+MARK = "FLEXREWARD_TEST_SERVER"
+"""Environment variable by which a server's own processes are known: others may run beside it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A server that ``flexreward serve`` started."""
+
+    url: str
+    process: subprocess.Popen[str]
+    log: Path
+    key: str = "reward-key-0123456789"
+
+    def post(self, route: str, body: object, **options: object) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.key}"}
+        return httpx.post(f"{self.url}{route}", json=body, headers=headers, timeout=120, trust_env=False, **options)
+
+    def replicas(self, name: str) -> list[int]:
+        """Process ids of the copies of a deployment."""
+        start = f"ray::ServeReplica:flexreward:{name}".encode()
+        return [pid for pid, command in self._processes() if command.startswith(start)]
+
+    def written(self) -> list[Path]:
+        """All log files of the server, Ray's included."""
+        (session,) = {found[0] for _, command in self._processes() if (found := SESSION.search(command))}
+        return [self.log, *(path for path in Path(session.decode()).glob("logs/**/*") if path.is_file())]
+
+    def _processes(self) -> Iterator[tuple[int, bytes]]:
+        """Those that belong to this server, with their command lines."""
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if f"{MARK}={self.url}".encode() in (path / "environ").read_bytes():
+                    yield int(path.name), (path / "cmdline").read_bytes()
+
+
+def free_port() -> int:
+    with socket.socket() as tried:
+        tried.bind(("127.0.0.1", 0))
+        return int(tried.getsockname()[1])
+
+
+@pytest.fixture(scope="session")
+def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Running]]:
+    """Starts servers from the text of a recipe, and ends them with the session."""
+    started: list[Running] = []
+
+    def begin(recipe: str) -> Running:
+        folder = tmp_path_factory.mktemp("server")
+        port = free_port()
+        (folder / "keys.txt").write_text("reward-key-0123456789\n")
+        (folder / "recipe.yaml").write_text(f"{recipe}\nport: {port}\nreward_keys: {{file: keys.txt}}\n")
+        url, log = f"http://127.0.0.1:{port}", folder / "log.txt"
+        path = os.pathsep.join(filter(None, (str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH"))))
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        with log.open("w") as written:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "flexreward", "serve", str(folder / "recipe.yaml")],
+                stdout=written,
+                stderr=subprocess.STDOUT,
+                text=True,
+                env={**environment, MARK: url, "PYTHONPATH": path},
+            )
+        server = Running(url=url, process=process, log=log)
+        started.append(server)
+        until = time.monotonic() + START_S
+        while "serving " not in log.read_text():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < until, log.read_text()
+            time.sleep(0.2)
+        return server
+
+    yield begin
+    for server in started:
+        if server.process.poll() is None:
+            server.process.send_signal(signal.SIGTERM)
+    for server in started:
+        try:
+            server.process.wait(60)
+        except subprocess.TimeoutExpired:
+            server.process.kill()
+
+
+@pytest.fixture(scope="session")
+def server(start: Callable[[str], Running]) -> Running:
+    """The server of most tests: answers take 200 ms, so that there is time to kill somebody."""
+    return start(
+        "judge: {judge: {model: 'scripted:longer', engine: scripted, options: {delay_s: 0.2}}, replicas: 2, cpus: 0.5,"
+        " max_in_flight: 16}\ningress_replicas: 2\nstore: store.sqlite\ndrain_s: 20.0"
+    )

@@ -1,0 +1,158 @@
+"""The real server: ``flexreward serve`` on a Ray cluster of its own, asked over HTTP, and its parts killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(280)]
+
+
+def until_back(server, name: str, count: int) -> None:
+    """Wait until a deployment has so many copies again."""
+    until = time.monotonic() + 60
+    while len(server.replicas(name)) < count:
+        assert time.monotonic() < until, server.replicas(name)
+        time.sleep(0.2)
+
+
+def calls(server, name: str, *, per_call: int = 5) -> Callable[[int], dict]:
+    def call(i: int) -> dict:
+        body = {
+            "prompts": [f"{name} {i}"] * per_call,
+            "completions": ["x" * (10 * j + 1) for j in range(per_call)],
+            "deadline_s": 60.0,
+        }
+        for _ in range(20):  # as every client of ours does
+            try:
+                answer = server.post("/v1/rewards", body)
+            except httpx.TransportError:
+                time.sleep(0.3)
+                continue
+            if answer.status_code in (500, 502, 503, 429):
+                time.sleep(0.3)
+                continue
+            assert answer.status_code == 200, answer.text
+            return answer.json()
+        raise AssertionError("no answer in 20 tries")
+
+    return call
+
+
+def test_a_judgment_comes_back_with_its_scores(server):
+    request = {"id": "a", "prompt": "Which?", "completions": ["short", "a good deal longer"]}
+    answer = server.post("/v1/judge", {"requests": [request]})
+    (outcome,) = answer.json()["outcomes"]
+    assert (outcome["id"], outcome["template"], outcome["preferred"]) == ("a", "pair", 1)
+    assert len(outcome["orders"]) == 2
+
+
+def test_a_hundred_rewards_of_one_call_come_back_in_order(server):
+    completions = ["x" * i for i in range(1, 101)]
+    answer = server.post("/v1/rewards", {"prompts": ["q"] * 100, "completions": completions}).json()
+    assert answer["metrics"]["num_unscored"] == 0
+    assert answer["rewards"] == sorted(answer["rewards"])
+
+
+def test_lines_come_as_each_judgment_ends(server):
+    requests = [{"prompt": f"line {i}", "completions": ["a"]} for i in range(20)]
+    headers = {"Authorization": f"Bearer {server.key}", "Accept": "application/x-ndjson"}
+    with httpx.stream(
+        "POST", f"{server.url}/v1/judge", json={"requests": requests}, headers=headers, trust_env=False, timeout=60
+    ) as answer:
+        rows = [json.loads(line) for line in answer.iter_lines()]
+    assert sorted(row["index"] for row in rows) == list(range(20))
+
+
+def test_it_asks_for_a_key_and_writes_none_down(server):
+    assert httpx.post(f"{server.url}/v1/judge", json={"requests": []}, trust_env=False).status_code == 401
+    in_path = httpx.post(f"{server.url}/k/{server.key}/v1/judge", json={"requests": []}, trust_env=False)
+    assert in_path.status_code == 200
+    assert len(server.written()) > 10
+    assert not [path for path in server.written() if server.key.encode() in path.read_bytes()]
+
+
+def test_equal_requests_at_two_ingress_copies_are_bought_once(server):
+    body = {"prompts": ["the same"], "completions": ["asked for by many at once"]}
+    with ThreadPoolExecutor(16) as pool:
+        answers = [
+            future.result().json() for future in [pool.submit(server.post, "/v1/rewards", body) for _ in range(16)]
+        ]
+    assert {tuple(answer["rewards"]) for answer in answers} == {tuple(answers[0]["rewards"])}
+    with sqlite3.connect(server.log.parent / "store.sqlite") as store:
+        kept = store.execute("SELECT key FROM kept").fetchall()
+    again = server.post("/v1/rewards", body).json()
+    with sqlite3.connect(server.log.parent / "store.sqlite") as store:
+        assert store.execute("SELECT key FROM kept").fetchall() == kept
+    assert again["rewards"] == answers[0]["rewards"]
+
+
+def test_an_engine_copy_killed_under_load_loses_no_request(server):
+    with ThreadPoolExecutor(40) as pool:
+        futures = [pool.submit(calls(server, "engine"), i) for i in range(40)]
+        time.sleep(0.5)
+        os.kill(server.replicas("Engine-judge")[0], signal.SIGKILL)
+        answers = [future.result() for future in futures]
+    assert [reason for answer in answers for reason in answer["reasons"]] == [None] * 200
+    repeated = [path for path in server.written() if b"died under a request" in path.read_bytes()]
+    assert repeated  # else nothing was in flight there
+    until_back(server, "Engine-judge", 2)
+
+
+def test_the_ledger_killed_comes_back_with_what_was_settled(server):
+    body = {"prompts": ["kept"], "completions": ["over the end of its owner"]}
+    before = server.post("/v1/rewards", body).json()
+    os.kill(server.replicas("Ledger")[0], signal.SIGKILL)
+    with ThreadPoolExecutor(10) as pool:
+        answers = list(pool.map(calls(server, "ledger"), range(10)))
+    assert [reason for answer in answers for reason in answer["reasons"]] == [None] * 50
+    assert server.post("/v1/rewards", body).json()["rewards"] == before["rewards"]
+
+
+def test_an_ingress_copy_killed_costs_a_retry_and_ends_in_the_same_rewards(server):
+    with ThreadPoolExecutor(20) as pool:
+        futures = [pool.submit(calls(server, "ingress"), i) for i in range(20)]
+        time.sleep(0.2)
+        os.kill(server.replicas("Ingress")[0], signal.SIGKILL)
+        answers = [future.result() for future in futures]
+    assert {tuple(answer["rewards"]) for answer in answers} == {tuple(answers[0]["rewards"])}
+    assert None not in answers[0]["rewards"]
+    until_back(server, "Ingress", 2)
+
+
+def test_at_the_end_what_was_accepted_is_answered(server):
+    with ThreadPoolExecutor(10) as pool:
+        futures = [
+            pool.submit(server.post, "/v1/rewards", {"prompts": [f"end {i}"] * 40, "completions": ["x"] * 40})
+            for i in range(10)
+        ]
+        time.sleep(0.3)
+        server.process.send_signal(signal.SIGTERM)
+        answers = [future.result() for future in futures]
+    assert {answer.status_code for answer in answers} == {200}
+    assert [reason for answer in answers for reason in answer.json()["reasons"]] == [None] * 400
+    assert server.process.wait(90) == 0
+
+
+def test_a_port_that_is_taken_is_one_line(tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        (tmp_path / "r.yaml").write_text(f"judge: 'scripted:longer'\nport: {taken.getsockname()[1]}\n")
+        ended = subprocess.run(
+            [sys.executable, "-m", "flexreward", "serve", str(tmp_path / "r.yaml")], capture_output=True, text=True
+        )
+    assert ended.returncode == 2
+    assert "cannot be listened on" in ended.stderr
+    assert "Traceback" not in ended.stderr

@@ -16,10 +16,12 @@ from flexreward.serving.admission import Admission
 from flexreward.serving.app import Bounds, build_app
 from flexreward.serving.board import Delta
 from flexreward.serving.callers import Traffic, admin_of, caller_of
+from flexreward.serving.grouping import Grouping
 from flexreward.serving.live import live_routes
+from flexreward.serving.logs import log_with_serve
 from flexreward.serving.recipe import ServedJudge, ServeRecipe
 from flexreward.serving.service import JudgeService, OpenJudge
-from flexreward.serving.shared_ledger import RemoteLedger
+from flexreward.serving.shared_ledger import RemoteCohorts, RemoteLedger
 from flexreward.templates import load_template
 from flexreward.types import JudgeRequest, Unscored
 
@@ -40,6 +42,7 @@ class JudgeIngress:
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, fields: dict[str, Any], ledger: Any, engines: dict[str, Any]
     ) -> None:
+        log_with_serve()
         self.recipe = ServeRecipe.model_validate(fields)
         self.traffic = Traffic()
         self.ledger = RemoteLedger(
@@ -51,6 +54,7 @@ class JudgeIngress:
             ledger=self.ledger,
             deadline_s=self.recipe.deadline_s,
             share_verdicts=self.recipe.share_verdicts,
+            group_rewards=Grouping(RemoteCohorts(self.ledger), method=self.recipe.group_reward),
         )
         self._cold = list(judges)
         self._tasks = [asyncio.create_task(self.ledger.beat()), asyncio.create_task(self._warm_up())]

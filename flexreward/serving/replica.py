@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, cast
@@ -12,9 +11,8 @@ from flexreward.config import JudgeRecipe, open_engine
 from flexreward.engines.base import CountingEngine, Prompt, Sampling
 from flexreward.engines.ray import About, Failed
 from flexreward.errors import EngineError
+from flexreward.serving.logs import log_with_serve
 from flexreward.types import Reply
-
-log = logging.getLogger(__name__)
 
 
 class EngineReplica:
@@ -25,6 +23,7 @@ class EngineReplica:
     """
 
     def __init__(self, judge: dict[str, Any]) -> None:
+        log_with_serve()
         self.engine = open_engine(JudgeRecipe.model_validate(judge))
 
     async def about(self) -> About:

@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic, time
 from typing import Any, NamedTuple
 
-from flexreward.errors import EngineError
+from flexreward.errors import BusyError, EngineError, UserError
 from flexreward.ledger import Claim, Ledger, State
 from flexreward.ledger.store import Store
 from flexreward.serving.board import Board, Delta
+from flexreward.serving.cohort import Answer, Cohorts, Joining
+from flexreward.serving.contract import Rewarded
 
 BEAT_S = 0.5
 """Between two signs of life of a holder."""
@@ -35,6 +37,13 @@ class Holder(NamedTuple):
     name: str
     claim: str
     """Tells a claim that was asked for twice, because its answer was lost, from two claims."""
+
+
+class Refused(NamedTuple):
+    """What a cohort did not take."""
+
+    is_busy: bool
+    message: str
 
 
 class Door(NamedTuple):
@@ -60,6 +69,7 @@ class LedgerOwner:
         """Holders that know that the door closes."""
         self._closing = False
         self._board = Board()
+        self._cohorts = Cohorts()
         self._clock = clock
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -116,6 +126,13 @@ class LedgerOwner:
     async def board(self) -> Board:
         """All that was done since this process began."""
         return self._board
+
+    async def cohort(self, method: str, *arguments: Any) -> Any:
+        """A method of ``Cohorts``; what it refuses comes back as a value, without a traceback of this process."""
+        try:
+            return await getattr(self._cohorts, method)(*arguments)
+        except (UserError, BusyError) as error:
+            return Refused(isinstance(error, BusyError), str(error))
 
     async def close_door(self) -> int:
         """Let no more requests in; how many are still open, as far as is known. To be asked until it is 0."""
@@ -175,12 +192,12 @@ class RemoteLedger(Ledger):
         self._counted = counted
 
     async def find(self, key: str) -> bytes | None:
-        found: bytes | None = await self._ask("find", key, within_s=REACH_S)
+        found: bytes | None = await self.ask("find", key, within_s=REACH_S)
         return found
 
     async def claim(self, key: str) -> Claim:
         holder = Holder(self.name, uuid.uuid4().hex)
-        found: Claim = await self._ask("claim", key, holder, within_s=REACH_S)
+        found: Claim = await self.ask("claim", key, holder, within_s=REACH_S)
         if found.state is State.MINE:
             self._claims[key] = holder.claim
         return found
@@ -188,7 +205,7 @@ class RemoteLedger(Ledger):
     async def settle(self, key: str, value: bytes) -> bytes:
         self._claims.pop(key, None)
         try:
-            stands: bytes = await self._ask("settle", key, value, within_s=REACH_S)
+            stands: bytes = await self.ask("settle", key, value, within_s=REACH_S)
         except EngineError as error:
             log.error("%s; what was bought is not kept", error)
             return value
@@ -197,7 +214,7 @@ class RemoteLedger(Ledger):
     async def release(self, key: str, failed: bytes | None = None) -> None:
         self._claims.pop(key, None)
         try:
-            await self._ask("release", key, failed, self.name, within_s=REACH_S)
+            await self.ask("release", key, failed, self.name, within_s=REACH_S)
         except EngineError as error:
             log.error("%s; it forgets the claim by itself", error)
 
@@ -208,7 +225,7 @@ class RemoteLedger(Ledger):
             left = POLL_S if until is None else min(POLL_S, until - loop.time())
             if left <= 0:
                 return Claim(State.PENDING)
-            found: Claim = await self._ask("wait", key, left, within_s=left + REACH_S if until is None else left + 1)
+            found: Claim = await self.ask("wait", key, left, within_s=left + REACH_S if until is None else left + 1)
             if found.state is not State.PENDING:
                 return found
 
@@ -218,23 +235,28 @@ class RemoteLedger(Ledger):
         Raises:
             EngineError: The owner cannot be reached.
         """
-        found: Board = await self._ask("board", within_s=LAPSE_S)
+        found: Board = await self.ask("board", within_s=LAPSE_S)
         return found
 
     async def beat(self) -> None:
         """Signs of life, for as long as this process lives."""
         while True:
             try:
-                door: Door = await self._ask("alive", self.name, self._claims, self._num_open(), within_s=LAPSE_S)
+                door: Door = await self.ask("alive", self.name, self._claims, self._num_open(), within_s=LAPSE_S)
                 if door.closing:
                     self._on_door()
                 if self._counted is not None:
-                    await self._ask("count", self.name, self._counted(), within_s=LAPSE_S)
+                    await self.ask("count", self.name, self._counted(), within_s=LAPSE_S)
             except EngineError as error:
                 log.error("%s", error)
             await asyncio.sleep(BEAT_S)
 
-    async def _ask(self, method: str, *arguments: Any, within_s: float) -> Any:
+    async def ask(self, method: str, *arguments: Any, within_s: float) -> Any:
+        """What the owner answers; one that cannot be reached is asked again.
+
+        Raises:
+            EngineError: It could not be reached in time.
+        """
         from ray.exceptions import RayError
         from ray.serve.exceptions import RayServeException
 
@@ -256,3 +278,29 @@ class RemoteLedger(Ledger):
                 why = type(error).__name__
                 await asyncio.sleep(min(0.1 * tries, 1.0))
         raise EngineError(f"the ledger cannot be reached ({why})")
+
+
+class RemoteCohorts:
+    """``Cohorts`` behind the same handle as the ledger."""
+
+    def __init__(self, ledger: RemoteLedger) -> None:
+        self._ledger = ledger
+
+    async def join(self, joining: Joining, timeout_s: float) -> Answer:
+        found: Answer = await self._asked("join", joining, timeout_s, within_s=timeout_s + REACH_S)
+        return found
+
+    async def leave(self, key: str, seat: str) -> None:
+        await self._asked("leave", key, seat)
+
+    async def renew(self, key: str, lease: str) -> bool:
+        return bool(await self._asked("renew", key, lease))
+
+    async def release(self, key: str, lease: str, rewards: Sequence[Rewarded]) -> bool:
+        return bool(await self._asked("release", key, lease, tuple(rewards)))
+
+    async def _asked(self, method: str, *arguments: Any, within_s: float = REACH_S) -> Any:
+        found = await self._ledger.ask("cohort", method, *arguments, within_s=within_s)
+        if isinstance(found, Refused):
+            raise BusyError(found.message) if found.is_busy else UserError(found.message)
+        return found

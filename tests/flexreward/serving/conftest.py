@@ -103,8 +103,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
 
 @pytest.fixture(scope="session")
 def server(start: Callable[[str], Running]) -> Running:
-    """The server of most tests: answers take 200 ms, so that there is time to kill somebody."""
+    """The server of most tests: answers take 400 ms, so that there is time to kill somebody."""
     return start(
-        "judge: {judge: {model: 'scripted:longer', engine: scripted, options: {delay_s: 0.2}}, replicas: 2, cpus: 0.5,"
+        "judge: {judge: {model: 'scripted:longer', engine: scripted, options: {delay_s: 0.4}}, replicas: 2, cpus: 0.5,"
         " max_in_flight: 16}\ningress_replicas: 2\nstore: store.sqlite\ndrain_s: 20.0"
     )

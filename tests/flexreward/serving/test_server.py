@@ -101,7 +101,7 @@ def test_equal_requests_at_two_ingress_copies_are_bought_once(server):
 def test_an_engine_copy_killed_under_load_loses_no_request(server):
     with ThreadPoolExecutor(40) as pool:
         futures = [pool.submit(calls(server, "engine"), i) for i in range(40)]
-        time.sleep(0.5)
+        time.sleep(1.0)
         os.kill(server.replicas("Engine-judge")[0], signal.SIGKILL)
         answers = [future.result() for future in futures]
     assert [reason for answer in answers for reason in answer["reasons"]] == [None] * 200

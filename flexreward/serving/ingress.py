@@ -12,6 +12,7 @@ from ray import serve
 from flexreward.config import JudgeRecipe, open_judge
 from flexreward.engines.base import Engine
 from flexreward.engines.ray import About, RayEngine
+from flexreward.serving import dialects
 from flexreward.serving.admission import Admission
 from flexreward.serving.app import Bounds, build_app
 from flexreward.serving.board import Delta
@@ -70,7 +71,8 @@ class JudgeIngress:
             limits=next(iter(self.recipe.judges.values())).judge.limits,
         )
         viewer = admin_of if reward_keys or admin_keys else caller_of
-        routers = (live_routes(self.ledger.board, viewer=viewer),)
+        spoken = dialects.routers(self.service, neutral=self.recipe.neutral)
+        routers = (live_routes(self.ledger.board, viewer=viewer), *spoken)
         return build_app(self.service, bounds=bounds, ready=self._missing, traffic=self.traffic, routers=routers)
 
     def _counted(self) -> Delta:

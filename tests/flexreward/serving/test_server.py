@@ -83,6 +83,13 @@ def test_it_asks_for_a_key_and_writes_none_down(server):
     assert not [path for path in server.written() if server.key.encode() in path.read_bytes()]
 
 
+def test_other_frameworks_are_answered_in_their_own_words(server):
+    query = "Why is the sky blue?Because of how light is scattered."
+    answer = server.post("/get_reward", {"query": [query], "prompts": ["Why is the sky blue?"], "labels": [None]})
+    (reward,) = answer.json()["rewards"]
+    assert 0 < reward < 1
+
+
 def test_equal_requests_at_two_ingress_copies_are_bought_once(server):
     body = {"prompts": ["the same"], "completions": ["asked for by many at once"]}
     with ThreadPoolExecutor(16) as pool:

@@ -74,7 +74,7 @@ def encode(model: str, found: Sequence[Rewarded], rewards: Sequence[float]) -> d
         "id": f"classify-{uuid.uuid4().hex}",
         "object": "list",
         "created": int(time.time()),
-        "model": model,
+        "model": model.encode("utf-8", "replace").decode(),  # what is named wrongly is no reason to end
         "data": [
             {
                 "index": index,

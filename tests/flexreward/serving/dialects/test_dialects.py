@@ -333,6 +333,13 @@ async def test_options_that_are_none_are_refused_by_name():
 
 async def test_half_a_character_ends_nothing():
     async with served() as client:
-        body = json.dumps(sample("it is \ud800 5", prompt=USER.format("\udfff")))
-        response = await client.post("/get_reward", content=body, headers={"Content-Type": "application/json"})
-        assert response.status_code == 200
+        bodies = {
+            "/get_reward": sample("it is \ud800 5", prompt=USER.format("\udfff"), label="\ud800"),
+            "/remote_rm": slime("it is \ud800 5", label="\ud800"),
+            "/classify": verl("it is \ud800 5", model="\ud800"),
+            "/compare": gym("it is \ud800 4", "it is 5", principle="\ud800"),
+        }
+        for path, body in bodies.items():
+            headers = {"Content-Type": "application/json"}
+            response = await client.post(path, content=json.dumps(body), headers=headers)
+            assert response.status_code == 200

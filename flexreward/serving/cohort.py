@@ -37,6 +37,8 @@ STEP_S = 0.5
 class State(StrEnum):
     WAITING = "waiting"
     """Ask again."""
+    UNKNOWN = "unknown"
+    """The call has no seat here: ask again, with its ``items``."""
     YOURS = "yours"
     """Whoever got this answer must judge ``items``, ``renew`` meanwhile, and ``release``."""
     RELEASED = "released"
@@ -45,7 +47,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Joining:
-    """Some members of one group, and who asks for them. The same each time that it is asked."""
+    """Some members of one group, and who asks for them."""
 
     key: str
     """Whose group it is and which: those of one key meet."""
@@ -56,6 +58,7 @@ class Joining:
     seat: str
     """Of this call alone."""
     items: tuple[RewardItem, ...]
+    """They may be large: a call that has its seat asks again without them."""
     names: tuple[str, ...]
     """One an item, by which members are known and ordered."""
     size: int
@@ -79,6 +82,7 @@ class Answer:
 
 
 WAITING = Answer(state=State.WAITING)
+UNKNOWN = Answer(state=State.UNKNOWN)
 
 
 class Cohorts:
@@ -118,6 +122,8 @@ class Cohorts:
         """
         until = self._now() + timeout_s
         self._sweep()
+        if not joining.items and not self._has_seat(joining):
+            return UNKNOWN
         cohort = self._place(joining)
         seat = cohort.seats[joining.seat]
         seat.polling += 1
@@ -166,6 +172,9 @@ class Cohorts:
 
     def _leased(self, key: str, lease: str) -> _Cohort | None:
         return next((one for one in self._by_key.get(key, ()) if one.lease == lease and not one.released), None)
+
+    def _has_seat(self, joining: Joining) -> bool:
+        return any(joining.seat in cohort.seats for cohort in self._by_key.get(joining.key, ()))
 
     def _place(self, joining: Joining) -> _Cohort:
         """The cohort in which the call has its seat."""

@@ -10,7 +10,7 @@ import math
 import secrets
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Protocol
 
 from flexreward.errors import UserError
@@ -88,7 +88,6 @@ class Grouping:
 
     async def _gathered(self, call: _Call, group: _Group) -> list[Rewarded]:
         """Rewards of members whose group comes in several calls."""
-        left = call.until - _now()
         joining = Joining(
             key=digest([call.caller.namespace, call.judge, *group.called]),
             shared=group.shared,
@@ -97,13 +96,20 @@ class Grouping:
             items=group.items,
             names=group.names,
             size=group.size,
-            gather_s=min(self._gather_s, GATHER * left),
-            left_s=left,
+            gather_s=self._gather_s,
+            left_s=0.0,
         )
-        state = State.WAITING
+        state = State.UNKNOWN
         try:
             while (left := call.until - _now()) > 0:
-                answer = await self._cohorts.join(joining, min(POLL_S, left))
+                known = state is not State.UNKNOWN
+                asked = replace(
+                    joining,
+                    items=() if known else group.items,
+                    gather_s=min(self._gather_s, GATHER * left),
+                    left_s=left,
+                )
+                answer = await self._cohorts.join(asked, min(POLL_S, left))
                 state = answer.state
                 if state is State.RELEASED:
                     return list(answer.rewards)

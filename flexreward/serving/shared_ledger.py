@@ -19,7 +19,7 @@ from flexreward.errors import BusyError, EngineError, UserError
 from flexreward.ledger import Claim, Ledger, State
 from flexreward.ledger.store import Store
 from flexreward.serving.board import Board, Delta
-from flexreward.serving.cohort import Answer, Cohorts, Joining
+from flexreward.serving.cohort import WAITING, Answer, Cohorts, Joining
 from flexreward.serving.contract import Rewarded
 
 BEAT_S = 0.5
@@ -281,26 +281,35 @@ class RemoteLedger(Ledger):
 
 
 class RemoteCohorts:
-    """``Cohorts`` behind the same handle as the ledger."""
+    """``Cohorts`` behind the same handle as the ledger. An owner that cannot be reached hangs nobody: whoever waits
+    asks again, until its own time is up."""
 
     def __init__(self, ledger: RemoteLedger) -> None:
         self._ledger = ledger
 
     async def join(self, joining: Joining, timeout_s: float) -> Answer:
-        found: Answer = await self._asked("join", joining, timeout_s, within_s=timeout_s + REACH_S)
-        return found
-
-    async def leave(self, key: str, seat: str) -> None:
-        await self._asked("leave", key, seat)
-
-    async def renew(self, key: str, lease: str) -> bool:
-        return bool(await self._asked("renew", key, lease))
-
-    async def release(self, key: str, lease: str, rewards: Sequence[Rewarded]) -> bool:
-        return bool(await self._asked("release", key, lease, tuple(rewards)))
-
-    async def _asked(self, method: str, *arguments: Any, within_s: float = REACH_S) -> Any:
-        found = await self._ledger.ask("cohort", method, *arguments, within_s=within_s)
+        """Raises as ``Cohorts.join`` does."""
+        try:
+            found = await self._ledger.ask("cohort", "join", joining, timeout_s, within_s=timeout_s + 1)
+        except EngineError:
+            return WAITING
         if isinstance(found, Refused):
             raise BusyError(found.message) if found.is_busy else UserError(found.message)
-        return found
+        answer: Answer = found
+        return answer
+
+    async def leave(self, key: str, seat: str) -> None:
+        await self._told("leave", key, seat)
+
+    async def renew(self, key: str, lease: str) -> bool:
+        return await self._told("renew", key, lease)
+
+    async def release(self, key: str, lease: str, rewards: Sequence[Rewarded]) -> bool:
+        return await self._told("release", key, lease, tuple(rewards))
+
+    async def _told(self, method: str, *arguments: Any) -> bool:
+        """What it says; no, where it cannot be reached: a member that asks again is told."""
+        try:
+            return await self._ledger.ask("cohort", method, *arguments, within_s=LAPSE_S) is True
+        except EngineError:
+            return False

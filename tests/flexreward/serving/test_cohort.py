@@ -185,6 +185,17 @@ async def test_an_owner_that_lost_its_memory_gathers_anew_from_those_who_still_a
     assert await asyncio.gather(*(attend(new, call) for call in calls)) == [[0.1, 0.1], [0.1, 0.1]]
 
 
+async def test_a_call_asks_again_without_its_items_and_sends_them_where_it_is_not_known():
+    cohorts = Cohorts()
+    whole = joining("s1", "a", "b")
+    bare = replace(whole, items=())
+    assert (await cohorts.join(bare, 0.0)).state is State.UNKNOWN
+    assert (await cohorts.join(whole, 0.0)).state is State.WAITING
+    assert (await cohorts.join(bare, 0.0)).state is State.WAITING
+    assert await attend(cohorts, joining("s2", "c", "d")) == [0.1, 0.1]
+    assert (await cohorts.join(bare, 0.0)).state is State.RELEASED
+
+
 async def test_mixed_prompts_under_one_name_are_refused_and_break_nothing():
     cohorts = Cohorts()
     await cohorts.join(joining("s1", "a", "b"), 0.0)

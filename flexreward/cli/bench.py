@@ -11,7 +11,7 @@ def bench(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="Which bench: engine, eval, expected, thinking or votes.", show_default=False
+            metavar="NAME", help="Which bench: engine, eval, expected, server, thinking or votes.", show_default=False
         ),
     ],
     as_json: Annotated[bool, typer.Option("--json", help="End in one line of JSON.")] = False,

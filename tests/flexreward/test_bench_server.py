@@ -20,7 +20,13 @@ def test_no_two_requests_are_alike_so_that_none_is_found_again():
 
 
 def test_the_time_of_a_process_that_a_process_of_ours_started_counts():
-    spin = "import time\nend = time.process_time() + 0.4\nwhile time.process_time() < end: pass\nprint(flush=True); input()"
+    lines = (
+        "import time",
+        "end = time.process_time() + 0.4",
+        "while time.process_time() < end: pass",
+        "print(flush=True)",
+    )
+    spin = "\n".join((*lines, "input()"))
     outer = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {spin!r}])"
     before = server._cpu_s()
     with subprocess.Popen([sys.executable, "-c", outer], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:

@@ -29,17 +29,19 @@ def serve(
         print(f"flexreward: {line}", file=sys.stderr, flush=True)
 
     def stop(number: int, frame: object) -> None:
-        if stopped.is_set():  # the second one does not wait
+        if stopped.is_set() or not serving.is_set():  # nothing was accepted, or whoever asks twice does not wait
             raise KeyboardInterrupt
         stopped.set()
 
+    def listen() -> None:
+        signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)
+
     resolved = load_serve_recipe(recipe)
-    stopped = threading.Event()
+    stopped, serving = threading.Event(), threading.Event()
     try:
-        with running(resolved, say=say) as url:
-            # Only now: Ray sets handlers of its own when it starts.
-            signal.signal(signal.SIGTERM, stop)
-            signal.signal(signal.SIGINT, stop)
+        with running(resolved, say=say, begun=listen) as url:
+            serving.set()
             print(f"serving {', '.join(resolved.judges)} at {url}", flush=True)
             stopped.wait()
             say("ending")

@@ -21,8 +21,11 @@ Say = Callable[[str], None]
 
 
 @contextlib.contextmanager
-def running(recipe: ServeRecipe, *, say: Say) -> Iterator[str]:
+def running(recipe: ServeRecipe, *, say: Say, begun: Callable[[], None] = lambda: None) -> Iterator[str]:
     """Serve ``recipe`` until the block ends; what was accepted by then is answered first, within ``drain_s``.
+
+    Args:
+        begun: Called once Ray runs, whose start sets handlers of signals.
 
     Yields:
         The URL, once a first judgment has come back.
@@ -46,6 +49,7 @@ def running(recipe: ServeRecipe, *, say: Say) -> Iterator[str]:
     say("starting Ray" if own else f"joining the Ray cluster at {os.environ[CLUSTER]}")
     ray.init(**ray_options(recipe, own=own))
     try:
+        begun()
         deploy(recipe, say=say)
         url = f"http://{recipe.host}:{recipe.port}"
         _until_ready(url, say=say)

@@ -18,7 +18,7 @@ import httpx
 import pytest
 
 SESSION = re.compile(rb"/tmp/ray/session_[0-9_-]+")
-START_S = 120.0
+START_S = 240.0
 MARK = "FLEXREWARD_TEST_SERVER"
 """Environment variable by which a server's own processes are known: others may run beside it."""
 
@@ -30,11 +30,13 @@ class Running:
     url: str
     process: subprocess.Popen[str]
     log: Path
+    http: httpx.Client
+    """One for all threads: to make one takes as long as many requests do."""
     key: str = "reward-key-0123456789"
 
     def post(self, route: str, body: object, **options: object) -> httpx.Response:
         headers = {"Authorization": f"Bearer {self.key}"}
-        return httpx.post(f"{self.url}{route}", json=body, headers=headers, timeout=120, trust_env=False, **options)
+        return self.http.post(f"{self.url}{route}", json=body, headers=headers, timeout=120, **options)
 
     def replicas(self, name: str) -> list[int]:
         """Process ids of the copies of a deployment."""
@@ -81,7 +83,8 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
                 text=True,
                 env={**environment, MARK: url, "PYTHONPATH": path},
             )
-        server = Running(url=url, process=process, log=log)
+        http = httpx.Client(trust_env=False, limits=httpx.Limits(max_connections=None))
+        server = Running(url=url, process=process, log=log, http=http)
         started.append(server)
         until = time.monotonic() + START_S
         while "serving " not in log.read_text():
@@ -95,6 +98,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
         if server.process.poll() is None:
             server.process.send_signal(signal.SIGTERM)
     for server in started:
+        server.http.close()
         try:
             server.process.wait(60)
         except subprocess.TimeoutExpired:
@@ -102,9 +106,27 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
 
 
 @pytest.fixture(scope="session")
-def server(start: Callable[[str], Running]) -> Running:
+def closed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the judge ``endless`` writes into."""
+    return tmp_path_factory.mktemp("endless") / "closed.txt"
+
+
+@pytest.fixture(scope="session")
+def server(start: Callable[[str], Running], closed: Path) -> Running:
     """The server of most tests: answers take 400 ms, so that there is time to kill somebody."""
     return start(
-        "judge: {judge: {model: 'scripted:longer', engine: scripted, options: {delay_s: 0.4}}, replicas: 2, cpus: 0.5,"
-        " max_in_flight: 16}\ningress_replicas: 2\nstore: store.sqlite\ndrain_s: 20.0"
+        f"""
+judges:
+  judge:
+    judge: {{model: 'scripted:longer', engine: scripted, options: {{delay_s: 0.4}}}}
+    replicas: 2
+    cpus: 0.5
+    max_in_flight: 16
+  endless:
+    judge: {{model: '{closed}', engine: 'tests.flexreward.serving.slow:EndlessEngine'}}
+    cpus: 0.5
+ingress_replicas: 2
+store: store.sqlite
+drain_s: 20.0
+"""
     )

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import httpx
 import pytest
@@ -103,6 +104,30 @@ def test_equal_requests_at_two_ingress_copies_are_bought_once(server):
     with sqlite3.connect(server.log.parent / "store.sqlite") as store:
         assert store.execute("SELECT key FROM kept").fetchall() == kept
     assert again["rewards"] == answers[0]["rewards"]
+
+
+def until_closed(closed: Path, count: int) -> None:
+    until = time.monotonic() + 10
+    while not closed.exists() or len(closed.read_text().splitlines()) < count:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def test_what_a_caller_that_has_gone_asked_for_is_written_no_further(server, closed):
+    before = len(closed.read_text().splitlines()) if closed.exists() else 0
+    body = {"prompts": ["gone"], "completions": ["a"], "judge": "endless"}
+    headers = {"Authorization": f"Bearer {server.key}"}
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{server.url}/v1/rewards", json=body, headers=headers, timeout=1.0, trust_env=False)
+    until_closed(closed, before + 1)
+
+
+def test_an_engine_that_hangs_is_ended_by_the_deadline(server, closed):
+    before = len(closed.read_text().splitlines()) if closed.exists() else 0
+    body = {"prompts": ["hangs"], "completions": ["a"], "judge": "endless", "deadline_s": 1.0}
+    answer = server.post("/v1/rewards", body).json()
+    assert (answer["rewards"], answer["reasons"]) == ([None], ["deadline"])
+    until_closed(closed, before + 1)
 
 
 def test_an_engine_copy_killed_under_load_loses_no_request(server):

@@ -1,0 +1,40 @@
+"""The real server over the real vLLM, run by ``ray.serve.llm``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from flexreward.config import BUNDLED, open_judge, resolve_judge
+from flexreward.types import JudgeRequest
+
+pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.timeout(280)]
+
+EXAMPLE = json.loads((Path(__file__).parents[3] / "recipes/tiny/example.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def vllm_server(start):
+    pytest.importorskip("vllm")
+    judge = f"{{model: '{BUNDLED / 'tiny-judge'}', engine: vllm, max_tokens: 192}}"
+    return start(f"judge: {{judge: {judge}, cpus: 0.5}}\nstore: none")
+
+
+def test_a_copy_of_vllm_writes_what_the_embedded_engine_writes(vllm_server):
+    completions = (EXAMPLE["right"], EXAMPLE["wrong"])
+    request = {"prompt": EXAMPLE["prompt"], "completions": list(completions)}
+    (outcome,) = vllm_server.post("/v1/judge", {"requests": [request]}).json()["outcomes"]
+    embedded = open_judge(resolve_judge("tiny").model_copy(update={"dtype": "float32"}), template="pair")
+    (judgment,) = embedded.judge_now([JudgeRequest(prompt=EXAMPLE["prompt"], completions=completions)])
+    replies = [order["votes"][0]["reply"] for order in outcome["orders"]]
+    assert replies == [order.votes[0].reply.text for order in judgment.orders]
+    assert outcome["preferred"] == 0
+
+
+def test_a_prompt_that_does_not_fit_is_unscored_with_its_reason_and_the_next_one_is_judged(vllm_server):
+    requests = [{"prompt": "word " * 20_000, "completions": ["a"]}, {"prompt": "2 + 2?", "completions": ["4"]}]
+    long, short = vllm_server.post("/v1/judge", {"requests": requests}).json()["outcomes"]
+    assert long["reason"] == "context"
+    assert short["reason"] not in ("engine", "context")

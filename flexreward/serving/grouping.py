@@ -8,19 +8,19 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Protocol
+from dataclasses import replace
+from typing import NamedTuple, Protocol
 
-from flexreward.errors import UserError
 from flexreward.fingerprint import digest
 from flexreward.groups import GroupOutcome, Method, compares, judge_group, num_judgments
 from flexreward.inflight import together
-from flexreward.serving.cohort import LEASE_S, Answer, Joining, State
+from flexreward.serving.cohort import Answer, Joining, State
 from flexreward.serving.contract import Caller, Rewarded, RewardItem
+from flexreward.serving.gathering import LEASE_S
+from flexreward.serving.members import Group, groups_of, names_of
 from flexreward.serving.service import JudgeService
-from flexreward.types import Completion, JudgeRequest, Judgment, Media, Message, Reason, Verdict
+from flexreward.types import JudgeRequest, Judgment, Reason, Verdict
 
 POLL_S = 5.0
 """Longest wait in one call to the owner of the cohorts."""
@@ -63,8 +63,8 @@ class Grouping:
         call = _Call(service, caller, judge, service.shown_at_once(judge, self._method), _now() + limit_s)
         for place, item in enumerate(items):
             service.check(_alone(item, call.shown_at_once), caller=caller, judge=judge, where=f"completions[{place}]")
-        names = await asyncio.to_thread(lambda: [_names(item) for item in items])  # media may have to be read
-        groups = _groups(items, names)
+        names = await asyncio.to_thread(lambda: [names_of(item) for item in items])  # media may have to be read
+        groups = groups_of(items, names)
         count = sum(self._num_judgments(call, group) for group in groups)
         with service.admitted(judge, count, deadline_s=limit_s):
             answers = await together(*(self._answered(call, group) for group in groups))
@@ -75,18 +75,18 @@ class Grouping:
         }
         return [found[place] for place in range(len(items))]
 
-    def _num_judgments(self, call: _Call, group: _Group) -> int:
+    def _num_judgments(self, call: _Call, group: Group) -> int:
         """What the group's members in this call stand for of what the whole group takes."""
         whole = num_judgments(self._method, size=group.size, num_completions=call.shown_at_once)
         return math.ceil(whole * len(group.items) / group.size)
 
-    async def _answered(self, call: _Call, group: _Group) -> list[Rewarded]:
+    async def _answered(self, call: _Call, group: Group) -> list[Rewarded]:
         whole = group.size == len(group.items)
         if whole or not compares(self._method, num_completions=call.shown_at_once):
             return await self._judged(call, group.shared, group.items, group.names)
         return await self._gathered(call, group)
 
-    async def _gathered(self, call: _Call, group: _Group) -> list[Rewarded]:
+    async def _gathered(self, call: _Call, group: Group) -> list[Rewarded]:
         """Rewards of members whose group comes in several calls."""
         joining = Joining(
             key=digest([call.caller.namespace, call.judge, *group.called]),
@@ -142,7 +142,7 @@ class Grouping:
 
         renewing = asyncio.create_task(renew())
         try:
-            names = [_names(item).member for item in answer.items]
+            names = [names_of(item).member for item in answer.items]
             rewarded = await self._judged(call, joining.shared, answer.items, names, answer.num_missing)
         finally:
             renewing.cancel()
@@ -209,13 +209,6 @@ def rewarded(outcome: GroupOutcome, member: int, *, num_missing: int = 0, second
     )
 
 
-class _Names(NamedTuple):
-    shared: str
-    """Digest of what all members of a group share."""
-    member: str
-    """By which a member is known."""
-
-
 class _Call(NamedTuple):
     service: JudgeService
     caller: Caller
@@ -223,81 +216,6 @@ class _Call(NamedTuple):
     shown_at_once: int | None
     """Completions in one judgment; ``None`` is any number."""
     until: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Group:
-    """Items of one call that are of one group."""
-
-    places: tuple[int, ...]
-    """In the call."""
-    items: tuple[RewardItem, ...]
-    names: tuple[str, ...]
-    shared: str
-    called: tuple[str | int | None, ...]
-    """What tells it from other groups, in whatever call."""
-    title: str
-    size: int
-
-
-def _groups(items: Sequence[RewardItem], names: Sequence[_Names]) -> list[_Group]:
-    """The groups of a call.
-
-    Raises:
-        UserError: One mixes prompts or sizes, or is larger than it says.
-    """
-    by_name: dict[tuple[str | int | None, ...], list[int]] = defaultdict(list)
-    for place, (item, named) in enumerate(zip(items, names, strict=True)):
-        # A name says which group it is, whatever its prompt; without one the prompt does.
-        which = ("named", item.group) if item.group else ("prompt", named.shared)
-        by_name[(item.run, item.step, *which)].append(place)
-    found: list[_Group] = []
-    for called, places in by_name.items():
-        title = items[places[0]].group or f"of completions[{places[0]}]"
-        where = f"completions[{places[0]}]: the group {title!r}"
-        if other := next((i for i in places if names[i].shared != names[places[0]].shared), None):
-            raise UserError(
-                f"completions[{other}]: the group {title!r} mixes prompts, or what is shown with them; give each "
-                "prompt a group of its own, or leave the name out"
-            )
-        sizes = {items[place].group_size for place in places}
-        if len(sizes) > 1:
-            raise UserError(f"{where} has several group_size, expected one")
-        size = sizes.pop()
-        if size is not None and len(places) > size and items[places[0]].group:
-            raise UserError(f"{where} has {len(places)} members and group_size {size}")
-        step = len(places) if size is None else size  # several groups of one prompt follow each other
-        for start in range(0, len(places), step):
-            own = tuple(places[start : start + step])
-            found.append(
-                _Group(
-                    places=own,
-                    items=tuple(items[place] for place in own),
-                    names=tuple(names[place].member for place in own),
-                    shared=names[own[0]].shared,
-                    called=called,
-                    title=title,
-                    size=len(own) if size is None else size,
-                )
-            )
-    return found
-
-
-def _names(item: RewardItem) -> _Names:
-    shared = [_plain(item.prompt), [_plain(one) for one in item.media], item.rubric, item.reference, item.molecules]
-    return _Names(digest(shared), f"{digest(_plain(item.completion))}:{item.id}")
-
-
-def _plain(value: Completion) -> Any:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, Media):
-        return [value.kind, value.digest, value.size]
-    return [[turn.role, _content(turn)] for turn in value]
-
-
-def _content(turn: Message) -> Any:
-    return turn.content if isinstance(turn.content, str) else [_plain(piece) for piece in turn.content]
 
 
 def _alone(item: RewardItem, count: int | None) -> JudgeRequest:

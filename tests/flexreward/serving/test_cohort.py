@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from flexreward.errors import BusyError, UserError
-from flexreward.serving import cohort as module
+from flexreward.serving import gathering as module
 from flexreward.serving.cohort import Answer, Cohorts, Joining, State
 from flexreward.serving.contract import Rewarded, RewardItem
 
@@ -194,6 +194,15 @@ async def test_a_call_asks_again_without_its_items_and_sends_them_where_it_is_no
     assert (await cohorts.join(bare, 0.0)).state is State.WAITING
     assert await attend(cohorts, joining("s2", "c", "d")) == [0.1, 0.1]
     assert (await cohorts.join(bare, 0.0)).state is State.RELEASED
+
+
+async def test_a_call_that_leaves_while_its_question_stands_open_is_told_that_it_has_no_seat():
+    cohorts = Cohorts()
+    asking = asyncio.create_task(cohorts.join(joining("s1", "a", size=2), 5.0))
+    await asyncio.sleep(0.01)
+    await cohorts.leave("k", "s1")
+    assert (await asking).state is State.UNKNOWN
+    assert await attend(cohorts, joining("s2", "bb", size=2)) == [0.2]
 
 
 async def test_mixed_prompts_under_one_name_are_refused_and_break_nothing():

@@ -10,6 +10,7 @@ from flexreward.engines.scripted import ScriptedEngine
 from flexreward.errors import BusyError, EngineError, SampleError, UserError
 from flexreward.ledger import Ledger
 from flexreward.serving import cohort as cohort_module
+from flexreward.serving import gathering
 from flexreward.serving.admission import Admission
 from flexreward.serving.cohort import Cohorts
 from flexreward.serving.contract import Caller, Rewarded, RewardItem
@@ -135,7 +136,7 @@ async def test_a_retry_of_one_member_gets_the_released_result():
 
 
 async def test_a_caller_that_goes_away_while_it_judges_does_not_break_the_group(monkeypatch):
-    monkeypatch.setattr(cohort_module, "STEP_S", 0.02)
+    monkeypatch.setattr(gathering, "STEP_S", 0.02)
     engine = ScriptedEngine(by_worth, delay_s=0.1)
     service = served(engine=engine)
     first = asyncio.create_task(service.rewards(items("worth 7", group_size=2), caller=ME, deadline_s=60))
@@ -148,7 +149,7 @@ async def test_a_caller_that_goes_away_while_it_judges_does_not_break_the_group(
 
 
 async def test_a_judge_that_breaks_breaks_each_call_and_hangs_none(monkeypatch):
-    monkeypatch.setattr(cohort_module, "STEP_S", 0.02)
+    monkeypatch.setattr(gathering, "STEP_S", 0.02)
 
     def broken(prompt: Prompt) -> str:
         raise ZeroDivisionError("a bug")

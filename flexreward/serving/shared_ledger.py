@@ -63,6 +63,8 @@ class LedgerOwner:
         opened = None if store == "none" else Store(None if store is None else Path(store))
         self.ledger = Ledger(opened)
         self._held: dict[str, Holder] = {}
+        self._since: dict[str, float] = {}
+        """When each was claimed."""
         self._seen: dict[str, float] = {}
         self._open: dict[str, int] = {}
         self._told: set[str] = set()
@@ -83,20 +85,19 @@ class LedgerOwner:
             return Claim(State.MINE)
         claim = await self.ledger.claim(key)
         if claim.state is State.MINE:
-            self._held[key] = holder
+            self._take(key, holder)
         return claim
 
     async def settle(self, key: str, value: bytes) -> bytes:
         """Whoever bought it first stands, whether or not the claim is still theirs."""
         if key in self._held:
-            del self._held[key]
+            del self._held[key], self._since[key]
             return await self.ledger.settle(key, value)
         return value if self.ledger.store is None else self.ledger.store.put(key, value)
 
     async def release(self, key: str, failed: bytes | None, name: str) -> None:
         if key in self._held and self._held[key].name == name:
-            del self._held[key]
-            await self.ledger.release(key, failed)
+            await self._give_up(key, failed)
 
     async def wait(self, key: str, timeout_s: float) -> Claim:
         self._watch()
@@ -114,7 +115,11 @@ class LedgerOwner:
         self._open[name] = num_open
         for key, claim in held.items():
             if key not in self._held and (await self.ledger.claim(key)).state is State.MINE:
-                self._held[key] = Holder(name, claim)
+                self._take(key, Holder(name, claim))
+        # One that its holder gave up, and of which no word came: a call may be cancelled while it says so.
+        for key in [key for key, holder in self._held.items() if holder.name == name and key not in held]:
+            if self._clock() - self._since[key] >= LAPSE_S:
+                await self._give_up(key)
         if self._closing:
             self._told.add(name)
         return Door(closing=self._closing)
@@ -148,11 +153,18 @@ class LedgerOwner:
         lost = {name for name, seen in self._seen.items() if self._clock() - seen >= LAPSE_S}
         for key, holder in list(self._held.items()):
             if holder.name in lost:
-                del self._held[key]
-                await self.ledger.release(key)
+                await self._give_up(key)
         for name in lost:
             self._seen.pop(name, None)
             self._open.pop(name, None)
+
+    def _take(self, key: str, holder: Holder) -> None:
+        self._held[key] = holder
+        self._since[key] = self._clock()
+
+    async def _give_up(self, key: str, failed: bytes | None = None) -> None:
+        del self._held[key], self._since[key]
+        await self.ledger.release(key, failed)
 
     def _watch(self) -> None:
         if self._sweeper is None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import os
 import re
+import runpy
 import signal
 import socket
 import subprocess
@@ -21,6 +23,12 @@ SESSION = re.compile(rb"/tmp/ray/session_[0-9_-]+")
 START_S = 240.0
 MARK = "FLEXREWARD_TEST_SERVER"
 """Environment variable by which a server's own processes are known: others may run beside it."""
+
+TESTS = Path(__file__).parents[2]
+PATHS = [str(TESTS.parent)]
+if importlib.util.find_spec("vllm"):  # vLLM needs torchvision, and the one here may be built for another torch
+    PATHS.append(str(TESTS / "without_torchvision_kernels"))
+    kernels = runpy.run_path(str(TESTS / "without_torchvision_kernels" / "sitecustomize.py"))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +81,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
         (folder / "keys.txt").write_text("reward-key-0123456789\n")
         (folder / "recipe.yaml").write_text(f"{recipe}\nport: {port}\nreward_keys: {{file: keys.txt}}\n")
         url, log = f"http://127.0.0.1:{port}", folder / "log.txt"
-        path = os.pathsep.join(filter(None, (str(Path(__file__).parents[3]), os.environ.get("PYTHONPATH"))))
+        path = os.pathsep.join(filter(None, (*PATHS, os.environ.get("PYTHONPATH"))))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
         with log.open("w") as written:
             process = subprocess.Popen(

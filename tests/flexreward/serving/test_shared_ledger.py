@@ -50,6 +50,20 @@ async def test_claims_of_a_copy_that_is_heard_of_no_more_are_others():
     assert (await owner.claim("k", TWO)).state is State.MINE
 
 
+async def test_a_claim_that_a_living_copy_has_given_up_without_a_word_lapses_too():
+    clock = Clock()
+    owner = LedgerOwner("none", clock=clock)
+    await owner.claim("k", ONE)
+    clock.now = LAPSE_S - 1
+    await owner.alive("copy-1", {}, 0)
+    assert await owner.num_claims() == 1  # its answer may be on its way
+    clock.now = LAPSE_S
+    await owner.alive("copy-1", {"k": "claim-1"}, 0)
+    assert await owner.num_claims() == 1
+    await owner.alive("copy-1", {}, 0)
+    assert await owner.num_claims() == 0
+
+
 async def test_a_new_owner_learns_what_is_in_flight_from_those_who_hold_it():
     owner = LedgerOwner("none")
     await owner.alive("copy-1", {"k": "claim-1"}, 0)

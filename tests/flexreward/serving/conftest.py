@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import os
 import re
-import runpy
 import signal
 import socket
 import subprocess
@@ -28,7 +27,11 @@ TESTS = Path(__file__).parents[2]
 PATHS = [str(TESTS.parent)]
 if importlib.util.find_spec("vllm"):  # vLLM needs torchvision, and the one here may be built for another torch
     PATHS.append(str(TESTS / "without_torchvision_kernels"))
-    kernels = runpy.run_path(str(TESTS / "without_torchvision_kernels" / "sitecustomize.py"))
+    name = "without_torchvision_kernels"
+    if name not in sys.modules and "torchvision" not in sys.modules:
+        found = importlib.util.spec_from_file_location(name, TESTS / name / "sitecustomize.py")
+        sys.modules[name] = importlib.util.module_from_spec(found)
+        found.loader.exec_module(sys.modules[name])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,8 @@ MARKDOWN = re.compile(r"\*\*|```|^#{1,6}\s|__", re.MULTILINE)
 CAPITALS = re.compile(r"\b[A-Z]{2,}\b")
 DIGIT = re.compile(r"\d")
 NUMBER = re.compile(r"\d+")
+RARE = 0.02
+"""Share of a batch below which a mark is not followed: a long text has thousands that stand in it alone."""
 NAMED = 3
 """Of marks that come and go together, so many are said."""
 LONG, SHORT = 0.9, 0.1
@@ -165,6 +167,9 @@ def _sums(groups: Sequence[str], marks: Sequence[frozenset[str]], rewards: Seque
     counts: Counter[str] = Counter()
     for found in marks:
         counts.update(found)
+    rare = {mark for mark, count in counts.items() if count < RARE * len(marks)}
+    counts = Counter({mark: count for mark, count in counts.items() if mark not in rare})
+    marks = [found - rare for found in marks]
     members: dict[str, list[int]] = {}
     for place, (group, reward) in enumerate(zip(groups, rewards, strict=True)):
         if reward is not None:

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 SESSION = re.compile(rb"/tmp/ray/session_[0-9_-]+")
-START_S = 240.0
+START_S = 400.0
 MARK = "FLEXREWARD_TEST_SERVER"
 """Environment variable by which a server's own processes are known: others may run beside it."""
 

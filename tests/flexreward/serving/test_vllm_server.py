@@ -10,7 +10,7 @@ import pytest
 from flexreward.config import BUNDLED, open_judge, resolve_judge
 from flexreward.types import JudgeRequest
 
-pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.timeout(600)]
 
 EXAMPLE = json.loads((Path(__file__).parents[3] / "recipes/tiny/example.json").read_text())
 

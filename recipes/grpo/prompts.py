@@ -11,7 +11,7 @@ from recipes.tiny import domain
 
 KINDS = ("compare", "count")
 """Kinds at which the bundled policy is neither good nor hopeless, so that its completions differ in what they earn."""
-NUMBER = 150 * 128
+NUMBER = 300 * 128
 
 
 def lines(number: int, *, seed: int) -> str:

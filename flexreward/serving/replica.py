@@ -38,11 +38,23 @@ class EngineReplica:
         except EngineError as error:
             yield Failed(kind=type(error).__name__, message=str(error))
 
+    async def reply(self, key: str, prompt: Prompt, sampling: Sampling) -> Reply | Failed:
+        """The one reply that ``sampling`` asks for."""
+        return await only(self.generate(key, prompt, sampling))
+
     async def count_tokens(self, key: str, prompt: Prompt) -> int | Failed:
         try:
             return await asyncio.to_thread(cast(CountingEngine, self.engine).count_tokens, prompt)
         except EngineError as error:
             return Failed(kind=type(error).__name__, message=str(error))
+
+
+async def only(replies: AsyncIterator[Reply | Failed]) -> Reply | Failed:
+    """The first of them; what writes the rest is closed."""
+    async with aclosing(cast(Any, replies)):
+        async for reply in replies:
+            return reply
+    return Failed(kind="EngineError", message="the engine ended without a reply")
 
 
 def about(engine: Any) -> About:

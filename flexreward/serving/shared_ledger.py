@@ -39,6 +39,13 @@ class Holder(NamedTuple):
     """Tells a claim that was asked for twice, because its answer was lost, from two claims."""
 
 
+class Call(NamedTuple):
+    """Of a method of the owner."""
+
+    method: str
+    arguments: tuple[Any, ...]
+
+
 class Refused(NamedTuple):
     """What a cohort did not take."""
 
@@ -74,6 +81,12 @@ class LedgerOwner:
         self._cohorts = Cohorts()
         self._clock = clock
         self._sweeper: asyncio.Task[None] | None = None
+
+    async def several(self, calls: Sequence[Call]) -> list[Any]:
+        """What each of them answers; what one raises stands in its place."""
+        return await asyncio.gather(
+            *(getattr(self, call.method)(*call.arguments) for call in calls), return_exceptions=True
+        )
 
     async def find(self, key: str) -> bytes | None:
         return await self.ledger.find(key)
@@ -202,14 +215,16 @@ class RemoteLedger(Ledger):
         self._num_open = num_open
         self._on_door = on_door
         self._counted = counted
+        self._calls: list[tuple[Call, asyncio.Future[Any]]] = []
+        self._asking: set[asyncio.Task[None]] = set()
 
     async def find(self, key: str) -> bytes | None:
-        found: bytes | None = await self.ask("find", key, within_s=REACH_S)
+        found: bytes | None = await self._ask_with_others("find", key)
         return found
 
     async def claim(self, key: str) -> Claim:
         holder = Holder(self.name, uuid.uuid4().hex)
-        found: Claim = await self.ask("claim", key, holder, within_s=REACH_S)
+        found: Claim = await self._ask_with_others("claim", key, holder)
         if found.state is State.MINE:
             self._claims[key] = holder.claim
         return found
@@ -217,7 +232,7 @@ class RemoteLedger(Ledger):
     async def settle(self, key: str, value: bytes) -> bytes:
         self._claims.pop(key, None)
         try:
-            stands: bytes = await self.ask("settle", key, value, within_s=REACH_S)
+            stands: bytes = await self._ask_with_others("settle", key, value)
         except EngineError as error:
             log.error("%s; what was bought is not kept", error)
             return value
@@ -226,7 +241,7 @@ class RemoteLedger(Ledger):
     async def release(self, key: str, failed: bytes | None = None) -> None:
         self._claims.pop(key, None)
         try:
-            await self.ask("release", key, failed, self.name, within_s=REACH_S)
+            await self._ask_with_others("release", key, failed, self.name)
         except EngineError as error:
             log.error("%s; it forgets the claim by itself", error)
 
@@ -262,6 +277,36 @@ class RemoteLedger(Ledger):
             except EngineError as error:
                 log.error("%s", error)
             await asyncio.sleep(BEAT_S)
+
+    async def _ask_with_others(self, method: str, *arguments: Any) -> Any:
+        """``ask``, in one call with all that is asked in the same turn of the event loop: a call for many rewards
+        claims them all at once."""
+        loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Any] = loop.create_future()
+        if not self._calls:
+            loop.call_soon(self._send)
+        self._calls.append((Call(method, arguments), answer))
+        return await answer
+
+    def _send(self) -> None:
+        asked, self._calls = self._calls, []
+        task = asyncio.get_running_loop().create_task(self._answered(asked))
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
+    async def _answered(self, asked: Sequence[tuple[Call, asyncio.Future[Any]]]) -> None:
+        found: Sequence[Any]
+        try:
+            found = await self.ask("several", [call for call, _ in asked], within_s=REACH_S)
+        except Exception as error:
+            found = [error] * len(asked)
+        for (_, answer), one in zip(asked, found, strict=True):
+            if answer.done():  # whoever asked waits no more
+                continue
+            if isinstance(one, BaseException):
+                answer.set_exception(one)
+            else:
+                answer.set_result(one)
 
     async def ask(self, method: str, *arguments: Any, within_s: float) -> Any:
         """What the owner answers; one that cannot be reached is asked again.

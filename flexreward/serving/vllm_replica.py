@@ -22,6 +22,7 @@ from flexreward.engines.vllm_opening import open_checkpoint
 from flexreward.engines.vllm_writing import Writer
 from flexreward.errors import EngineError
 from flexreward.serving.recipe import ServedJudge
+from flexreward.serving.replica import only
 from flexreward.types import Reply
 
 OF_RAY = ("model", "tokenizer", "disable_log_stats")
@@ -79,6 +80,10 @@ class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not type
         finally:
             for work in works:
                 work.cancel()
+
+    async def reply(self, key: str, prompt: Prompt, sampling: Sampling) -> Reply | Failed:
+        """The one reply that ``sampling`` asks for."""
+        return await only(self.generate(key, prompt, sampling))
 
     async def count_tokens(self, key: str, prompt: Prompt) -> int | Failed:
         try:

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
+import pytest
+
+from flexreward.errors import OutputError
 from flexreward.ledger import State
-from flexreward.serving.shared_ledger import LAPSE_S, Holder, LedgerOwner
+from flexreward.serving.shared_ledger import LAPSE_S, Holder, LedgerOwner, RemoteLedger
 
 ONE, TWO = Holder("copy-1", "claim-1"), Holder("copy-2", "claim-2")
+
+
+# Ray 2.60 asks of pydantic what pydantic 2 warns of.
+imports_ray = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 
 class Clock:
@@ -105,3 +113,56 @@ async def test_the_door_is_closed_once_every_copy_knows_and_none_has_requests_op
     assert await owner.close_door() == 1
     await owner.alive("copy-1", {}, 0)
     assert await owner.close_door() == 0
+
+
+class Asked:
+    """A handle to an owner in this process, which counts what it is asked."""
+
+    def __init__(self, owner):
+        self._owner = owner
+        self.calls = []
+
+    def __getattr__(self, method):
+        async def remote(*arguments):
+            self.calls.append(method)
+            return await getattr(self._owner, method)(*arguments)
+
+        return SimpleNamespace(remote=remote)
+
+
+@imports_ray
+async def test_claims_that_are_made_together_are_asked_for_in_one_call_and_answered_each():
+    handle = Asked(LedgerOwner("none"))
+    one, other = RemoteLedger(handle), RemoteLedger(handle)
+    assert (await one.claim("k7")).state is State.MINE
+    handle.calls.clear()
+    claims = await asyncio.gather(*(other.claim(f"k{i}") for i in range(50)))
+    assert handle.calls == ["several"]
+    assert [claim.state for claim in claims] == [State.PENDING if i == 7 else State.MINE for i in range(50)]
+
+
+@imports_ray
+async def test_what_one_of_them_meets_is_raised_to_that_one_alone(monkeypatch):
+    owner = LedgerOwner("none")
+    settle = owner.ledger.settle
+
+    async def full(key, value):
+        if key == "b":
+            raise OutputError("the disk is full")
+        return await settle(key, value)
+
+    monkeypatch.setattr(owner.ledger, "settle", full)
+    ledger = RemoteLedger(Asked(owner))
+    await asyncio.gather(*(ledger.claim(key) for key in "abc"))
+    found = await asyncio.gather(*(ledger.settle(key, b"v") for key in "abc"), return_exceptions=True)
+    assert [found[0], found[2]] == [b"v", b"v"]
+    assert isinstance(found[1], OutputError)
+
+
+@imports_ray
+async def test_one_that_waits_no_more_takes_nothing_from_those_beside_it():
+    ledger = RemoteLedger(Asked(LedgerOwner("none")))
+    gone, stays = asyncio.create_task(ledger.claim("a")), asyncio.create_task(ledger.claim("b"))
+    await asyncio.sleep(0)
+    gone.cancel()
+    assert (await stays).state is State.MINE

@@ -5,7 +5,6 @@ TRL's GRPOTrainer with ``flexreward.adapters.trl.judge_reward``: the judge is a 
 
 from __future__ import annotations
 
-import argparse
 import functools
 import os
 import random
@@ -16,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from flexreward.adapters.trl import judge_reward, options_of
-from flexreward.errors import RecipeError, UserError
+from flexreward.errors import RecipeError
 from flexreward.files.rows import read_rows
-from training.recipe import GrpoRecipe, load
+from training.recipe import GrpoRecipe
 from training.run import Run, put_in_place, refuse_standing, weights_digest
 
 # TRL tells the hub which trainer runs; a training here tells nobody.
@@ -28,9 +27,9 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset
 from transformers import AutoTokenizer, PrinterCallback
-from transformers.utils.logging import disable_progress_bar
 from trl import GRPOConfig, GRPOTrainer
 
+from training.program import run
 from training.watch import SHOWN_GRPO, Watch, say
 
 
@@ -139,16 +138,8 @@ class _Trainer(GRPOTrainer):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit 0 when the policy is in place, 2 with one line when the user has something to mend."""
-    parser = argparse.ArgumentParser(prog="python -m training.grpo", description=__doc__)
-    parser.add_argument("recipe", type=Path)
-    disable_progress_bar()  # the loading of weights; the training prints lines of its own
-    try:
-        train(load(parser.parse_args(arguments).recipe, GrpoRecipe))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    """The program (see ``training.program.run``)."""
+    return run("training.grpo", __doc__, train, GrpoRecipe, arguments)
 
 
 if __name__ == "__main__":

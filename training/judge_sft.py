@@ -6,7 +6,6 @@ from its newest whole checkpoint when the same command is given again.
 
 from __future__ import annotations
 
-import argparse
 import importlib.util
 import os
 import shutil
@@ -14,9 +13,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from flexreward.errors import RecipeError, UserError
+from flexreward.errors import RecipeError
 from training.data import Lesson, answer_first, read_lessons, refuse_overlap
-from training.recipe import SftRecipe, load
+from training.recipe import SftRecipe
 from training.run import Run, put_in_place, refuse_standing, weights_digest
 
 # TRL tells the hub which trainer runs; a training here tells nobody.
@@ -33,10 +32,10 @@ from transformers import (
     PreTrainedModel,
     PrinterCallback,
 )
-from transformers.utils.logging import disable_progress_bar
 from trl import SFTConfig, SFTTrainer
 
 from training.examples import Framer
+from training.program import run
 from training.trainable import add_lora, count, train_language_model
 from training.watch import Watch, say
 
@@ -189,16 +188,8 @@ class _Trainer(SFTTrainer):
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit 0 when the judge is in place, 2 with one line when the user has something to mend."""
-    parser = argparse.ArgumentParser(prog="python -m training.judge_sft", description=__doc__)
-    parser.add_argument("recipe", type=Path)
-    disable_progress_bar()  # the loading of weights; the training prints lines of its own
-    try:
-        train(load(parser.parse_args(arguments).recipe, SftRecipe))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    """The program (see ``training.program.run``)."""
+    return run("training.judge_sft", __doc__, train, SftRecipe, arguments)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import inspect
 import json
 import os
 import platform
@@ -31,7 +32,7 @@ BENCHES = {
     "thinking": "flexreward.bench.thinking:bars",
     "votes": "flexreward.bench.votes:bars",
 }
-"""Each names a function without arguments that returns bars by name."""
+"""Each names a function that returns bars by name; it needs no arguments, and may take a ``judge``."""
 
 UNITS = ("_us", "_ms", "_s", "_mb", "_idle")
 PACKAGES = ("torch", "transformers", "vllm", "flash-attn", "ray")
@@ -56,26 +57,33 @@ class Bar:
     interval: Interval
 
 
-def run_bench(name: str, *, as_json: bool = False) -> None:
+def run_bench(name: str, *, judge: str | None = None, as_json: bool = False) -> None:
     """Measure, and print a line a bar; with ``as_json`` those go to stderr and one line of JSON to stdout."""
-    bars = measure(name)
+    bars = measure(name, judge=judge)
     for line in text_lines(bars):
         print(line, file=sys.stderr if as_json else sys.stdout)
     if as_json:
         print(json_line(bars))
 
 
-def measure(name: str) -> dict[str, Bar]:
+def measure(name: str, *, judge: str | None = None) -> dict[str, Bar]:
     """The bars of one bench, in the order it gives them.
 
+    Args:
+        judge: In place of the bundled one, where the bench takes another.
+
     Raises:
-        RecipeError: There is no bench of that name.
+        RecipeError: There is no bench of that name, or it takes no judge.
     """
     if name not in BENCHES:
         raise RecipeError(f"unknown bench {name!r}, expected one of {', '.join(BENCHES)}")
     module, _, function = BENCHES[name].partition(":")
-    run = cast(Callable[[], dict[str, Bar]], getattr(importlib.import_module(module), function))
-    return run()
+    run = cast(Callable[..., dict[str, Bar]], getattr(importlib.import_module(module), function))
+    if judge is None:
+        return run()
+    if "judge" not in inspect.signature(run).parameters:
+        raise RecipeError(f"--judge: bench {name} measures the bundled judge alone; leave it out")
+    return run(judge=judge)
 
 
 def met(name: str, bar: Bar) -> bool:

@@ -3,9 +3,9 @@
 One server on loopback with four judges, started once; everything is asked in turns, so that what else the machine does
 falls on all alike.
 
-- ``served_over_in_process``: rewards a second of the bundled judge, greedy, its replies cut at one length; calls of
-  ``CALL`` items side by side over HTTP, against the same requests in one ``judge_all`` here. Every request is new, so
-  that nothing is found again. ``added_cpu_ms``: what a request costs more, over all processes of the server.
+- ``served_over_in_process``: rewards a second of the bundled judge or another, greedy, its replies cut at one length;
+  calls of ``CALL`` items side by side over HTTP, against the same requests in one ``judge_all`` here. Every request is
+  new, so that nothing is found again. ``added_cpu_ms``: what a request costs more, over all processes of the server.
 - ``one_in_flight_*_ms``: one reward at a time from a script that answers at once, less an echo that goes through an
   ingress and a handle of the same Ray Serve: what is ours of it. Baselines are the echo's own.
 - ``four_copies_over_one``: a script that takes 250 ms, eight at work in each copy.
@@ -43,25 +43,31 @@ THROUGHPUT_GOAL, SCALING_GOAL, P50_GOAL_MS, P99_GOAL_MS = 0.90, 3.6, 4.0, 15.0
 _numbers = itertools.count()
 
 
-def bars(*, num_requests: int = NUM_REQUESTS, num_calls: int = NUM_CALLS, rounds: int = ROUNDS) -> dict[str, Bar]:
+def bars(
+    *, judge: str = "tiny", num_requests: int = NUM_REQUESTS, num_calls: int = NUM_CALLS, rounds: int = ROUNDS
+) -> dict[str, Bar]:
     """All bars, from one server.
 
+    Args:
+        judge: Whose engine is measured, by any of a judge's names.
+
     Raises:
-        RecipeError: Ray is not installed.
+        RecipeError: Ray is not installed, or there is no such judge.
     """
+    measured = shortened(judge)
     from flexreward.serving.recipe import parse_serve_recipe
     from flexreward.serving.start import running
 
-    with running(parse_serve_recipe(recipe_fields(), "bench server"), say=lambda line: None) as url:
+    with running(parse_serve_recipe(recipe_fields(measured), "bench server"), say=lambda line: None) as url:
         _serve_echo()
         return {
-            **throughput(url, num_requests, rounds),
+            **throughput(url, measured, num_requests, rounds),
             **latency(url, num_calls),
             **scaling(url, rounds),
         }
 
 
-def recipe_fields() -> dict[str, Any]:
+def recipe_fields(measured: dict[str, Any]) -> dict[str, Any]:
     """Of the server's recipe."""
     instant = {"model": "scripted:longer", "engine": "scripted"}
     slow = {"judge": instant | {"options": {"delay_s": DELAY_S}}, "max_in_flight": IN_FLIGHT, "cpus": 0.1}
@@ -69,7 +75,7 @@ def recipe_fields() -> dict[str, Any]:
         "port": _free_port(),
         "store": "none",
         "judges": {
-            "tiny": {"judge": _tiny()},
+            "measured": {"judge": measured},
             "instant": {"judge": instant},
             "one": slow,
             "four": slow | {"replicas": COPIES},
@@ -77,16 +83,16 @@ def recipe_fields() -> dict[str, Any]:
     }
 
 
-def throughput(url: str, num_requests: int, rounds: int) -> dict[str, Bar]:
+def throughput(url: str, measured: dict[str, Any], num_requests: int, rounds: int) -> dict[str, Bar]:
     """At saturation, over the same engine here."""
-    judge = open_judge(parse_recipe(_tiny(), "bench server"), template="score")
+    judge = open_judge(parse_recipe(measured, "bench server"), template="score")
     ratios, ours, cpu = [], [], []
     for turn in range(rounds + 1):
         before, start = process_time(), perf_counter()
         _judge_here(judge, _items(num_requests))
         here_s, here_cpu_s = perf_counter() - start, process_time() - before
         before, start = _cpu_s(), perf_counter()
-        asyncio.run(_rewards(url, "tiny", _items(num_requests), CALL))
+        asyncio.run(_rewards(url, "measured", _items(num_requests), CALL))
         there_s, there_cpu_s = perf_counter() - start, _cpu_s() - before
         if turn:  # the first warms both
             ratios.append(here_s / there_s)
@@ -155,8 +161,9 @@ def scaling(url: str, rounds: int) -> dict[str, Bar]:
     }
 
 
-def _tiny() -> dict[str, Any]:
-    told = resolve_judge("tiny").model_dump(exclude_defaults=True)
+def shortened(judge: str) -> dict[str, Any]:
+    """Fields of a judge's recipe whose replies are all of one length."""
+    told = resolve_judge(judge).model_dump(exclude_defaults=True)
     return told | {"max_tokens": MAX_TOKENS, "temperature": 0.0, "votes": 1}
 
 

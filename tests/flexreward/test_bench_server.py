@@ -3,15 +3,24 @@
 import subprocess
 import sys
 
+import pytest
+
+from flexreward import bench
 from flexreward.bench import server
+from flexreward.errors import RecipeError
 from flexreward.serving.recipe import parse_serve_recipe
 
 
 def test_the_recipe_that_it_serves_is_one():
-    recipe = parse_serve_recipe(server.recipe_fields(), "bench server")
-    assert list(recipe.judges) == ["tiny", "instant", "one", "four"]
+    recipe = parse_serve_recipe(server.recipe_fields(server.shortened("tiny")), "bench server")
+    assert list(recipe.judges) == ["measured", "instant", "one", "four"]
     assert recipe.judges["four"].max_replicas == server.COPIES
-    assert recipe.judges["tiny"].judge.max_tokens == server.MAX_TOKENS
+    assert recipe.judges["measured"].judge.max_tokens == server.MAX_TOKENS
+
+
+def test_a_bench_that_measures_the_bundled_judge_alone_takes_no_other():
+    with pytest.raises(RecipeError, match="--judge: bench eval measures the bundled judge alone"):
+        bench.measure("eval", judge="tiny")
 
 
 def test_no_two_requests_are_alike_so_that_none_is_found_again():

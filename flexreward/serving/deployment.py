@@ -92,13 +92,14 @@ def _engine(name: str, served: ServedJudge, recipe: ServeRecipe) -> Application:
         **_copies(served.replicas),
         **HEALTH,
     }
+    restarts = served.model_copy(update={"group_reward": None})  # that is the ingress copies' alone
     if served.judge.engine == "vllm":
         from flexreward.serving.vllm_replica import vllm_deployment
 
-        return _known_as(vllm_deployment(name, served, options), name, served)
+        return _known_as(vllm_deployment(name, served, options), name, restarts)
     actor = {"num_cpus": served.cpus, "num_gpus": served.gpus}
     engine = serve.deployment(EngineReplica, name=f"Engine-{name}", ray_actor_options=actor, **options).bind(fields)
-    return _known_as(engine, name, served)
+    return _known_as(engine, name, restarts)
 
 
 def _copies(copies: Copies) -> dict[str, Any]:

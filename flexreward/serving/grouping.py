@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 from flexreward.fingerprint import digest
@@ -47,12 +48,21 @@ class Grouping:
     Args:
         cohorts: Where members of a group that come in different calls meet.
         method: How a reward comes about (see ``flexreward.groups``).
+        others: The same of judges where it is another, by name.
         gather_s: Longest wait for the rest of a group, at most half of a call's time.
     """
 
-    def __init__(self, cohorts: CohortsLike, *, method: Method, gather_s: float = GATHER_S) -> None:
+    def __init__(
+        self,
+        cohorts: CohortsLike,
+        *,
+        method: Method,
+        others: Mapping[str, Method] = MappingProxyType({}),
+        gather_s: float = GATHER_S,
+    ) -> None:
         self._cohorts = cohorts
         self._method = method
+        self._others = others
         self._gather_s = gather_s
         self._leaving: set[asyncio.Future[None]] = set()
 
@@ -60,7 +70,8 @@ class Grouping:
         self, service: JudgeService, items: Sequence[RewardItem], caller: Caller, judge: str, limit_s: float
     ) -> list[Rewarded]:
         """One result an item, in order (see ``contract.Service.rewards``)."""
-        call = _Call(service, caller, judge, service.shown_at_once(judge, self._method), _now() + limit_s)
+        method = self._others.get(judge, self._method)
+        call = _Call(service, caller, judge, method, service.shown_at_once(judge, method), _now() + limit_s)
         for place, item in enumerate(items):
             service.check(_alone(item, call.shown_at_once), caller=caller, judge=judge, where=f"completions[{place}]")
         names = await asyncio.to_thread(lambda: [names_of(item) for item in items])  # media may have to be read
@@ -77,12 +88,12 @@ class Grouping:
 
     def _num_judgments(self, call: _Call, group: Group) -> int:
         """What the group's members in this call stand for of what the whole group takes."""
-        whole = num_judgments(self._method, size=group.size, num_completions=call.shown_at_once)
+        whole = num_judgments(call.method, size=group.size, num_completions=call.shown_at_once)
         return math.ceil(whole * len(group.items) / group.size)
 
     async def _answered(self, call: _Call, group: Group) -> list[Rewarded]:
         whole = group.size == len(group.items)
-        if whole or not compares(self._method, num_completions=call.shown_at_once):
+        if whole or not compares(call.method, num_completions=call.shown_at_once):
             return await self._judged(call, group.shared, group.items, group.names)
         return await self._gathered(call, group)
 
@@ -168,7 +179,7 @@ class Grouping:
         async def ask(request: JudgeRequest) -> Judgment:
             return await call.service.ask(request, caller=call.caller, judge=call.judge, until=call.until)
 
-        outcome = await judge_group(ask, request, method=self._method, num_completions=call.shown_at_once)
+        outcome = await judge_group(ask, request, method=call.method, num_completions=call.shown_at_once)
         seconds = _now() - start
         found = [rewarded(outcome, member, num_missing=num_missing, seconds=seconds) for member in range(len(order))]
         return [found[order.index(place)] for place in range(len(items))]
@@ -213,6 +224,7 @@ class _Call(NamedTuple):
     service: JudgeService
     caller: Caller
     judge: str
+    method: Method
     shown_at_once: int | None
     """Completions in one judgment; ``None`` is any number."""
     until: float

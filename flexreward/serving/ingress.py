@@ -55,7 +55,11 @@ class JudgeIngress:
             ledger=self.ledger,
             deadline_s=self.recipe.deadline_s,
             share_verdicts=self.recipe.share_verdicts,
-            group_rewards=Grouping(RemoteCohorts(self.ledger), method=self.recipe.group_reward),
+            group_rewards=Grouping(
+                RemoteCohorts(self.ledger),
+                method=self.recipe.group_reward,
+                others={name: one.group_reward for name, one in self.recipe.judges.items() if one.group_reward},
+            ),
         )
         self._cold = list(judges)
         self._tasks = [asyncio.create_task(self.ledger.beat()), asyncio.create_task(self._warm_up())]

@@ -110,6 +110,8 @@ class ServedJudge(_Fields):
     """Cores that one copy reserves."""
     gpus: Annotated[float, Field(ge=0)] = 0.0
     """GPUs that one copy reserves; with vLLM, those of each of its workers."""
+    group_reward: GroupReward | None = None
+    """Where this judge's rewards come about in another way than the recipe's ``group_reward``."""
 
     @property
     def max_replicas(self) -> int:

@@ -75,7 +75,7 @@ class JudgeService:
     ) -> list[Rewarded]:
         if self._group_rewards is not None:
             limit_s = min(deadline_s or self.deadline_s, self.deadline_s)
-            return await self._group_rewards(self, items, caller, judge, limit_s)
+            return await self._group_rewards(self, items, caller, judge or next(iter(self.judges)), limit_s)
         requests = [request_of(item) for item in items]
         for i, request in enumerate(requests):
             self.check(request, caller=caller, judge=judge, where=f"completions[{i}]")

@@ -1,4 +1,4 @@
-"""One real server for all tests that need one: two ingress copies, two copies of the engine, a ledger with a store."""
+"""One real server for all tests that need one: two ingress copies, a ledger with a store, and several judges."""
 
 from __future__ import annotations
 
@@ -18,8 +18,16 @@ from pathlib import Path
 import httpx
 import pytest
 
+from flexreward.config import BUNDLED
+from tests.flexreward.serving.slow import LANES
+
 SESSION = re.compile(rb"/tmp/ray/session_[0-9_-]+")
 START_S = 400.0
+VLLM = f"""
+  vllm:
+    judge: {{model: '{BUNDLED / "tiny-judge"}', engine: vllm, max_tokens: 192}}
+    cpus: 0.5
+"""
 MARK = "FLEXREWARD_TEST_SERVER"
 """Environment variable by which a server's own processes are known: others may run beside it."""
 
@@ -53,6 +61,18 @@ class Running:
         """Process ids of the copies of a deployment."""
         start = f"ray::ServeReplica:flexreward:{name}".encode()
         return [pid for pid, command in self._processes() if command.startswith(start)]
+
+    def memory(self) -> int:
+        """Bytes that the server's processes hold for themselves alone."""
+        found = 0
+        for pid, _ in self._processes():
+            with contextlib.suppress(OSError):
+                found += sum(
+                    int(line.split()[1]) * 1024
+                    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+                    if line.startswith(("Private_Clean", "Private_Dirty"))
+                )
+        return found
 
     def written(self) -> list[Path]:
         """All log files of the server, Ray's included."""
@@ -124,7 +144,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(start: Callable[[str], Running], closed: Path) -> Running:
-    """The server of most tests: answers take 400 ms, so that there is time to kill somebody."""
+    """The server of all tests. Its first judge takes 400 ms, so that there is time to kill somebody."""
     return start(
         f"""
 judges:
@@ -133,11 +153,30 @@ judges:
     replicas: 2
     cpus: 0.5
     max_in_flight: 16
+  comparing:
+    judge: 'scripted:longer'
+    cpus: 0.5
+    group_reward: win_rate
   endless:
     judge: {{model: '{closed}', engine: 'tests.flexreward.serving.slow:EndlessEngine'}}
     cpus: 0.5
+  busy:
+    judge: {{model: busy, engine: 'tests.flexreward.serving.slow:BusyEngine'}}
+    cpus: 0.5
+    max_in_flight: {LANES}
+{VLLM if importlib.util.find_spec("vllm") else ""}
 ingress_replicas: 2
 store: store.sqlite
 drain_s: 20.0
 """
     )
+
+
+@pytest.fixture
+def ending(server: Running) -> Running:
+    """The same server, for the one test that ends it: it comes after all others."""
+    return server
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: "ending" in getattr(item, "fixturenames", ()))

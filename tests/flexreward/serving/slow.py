@@ -1,4 +1,4 @@
-"""An engine that never ends, and writes down when it was told to."""
+"""Engines that take their time: one whose capacity is known, and one that never ends."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from flexreward.engines.base import Capabilities, Prompt, Sampling
 from flexreward.types import Reply
 
 WARM = "2 + 2"
+LANES, TAKES_S = 4, 0.25
+"""Of ``BusyEngine``."""
 
 
 class EndlessEngine:
@@ -36,6 +38,28 @@ class EndlessEngine:
         finally:
             with self._path.open("a") as file:
                 file.write("closed\n")
+
+    async def close(self) -> None:
+        pass
+
+
+class BusyEngine:
+    """Works on ``LANES`` prompts at once and takes ``TAKES_S`` for each, whatever is asked.
+
+    Args:
+        model: A name.
+    """
+
+    can = Capabilities(token_ids=True)
+
+    def __init__(self, model: str, **_: Any) -> None:
+        self.identity = {"engine": "busy", "model": model}
+        self._room = asyncio.Semaphore(LANES)
+
+    async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply]:
+        async with self._room:
+            await asyncio.sleep(TAKES_S)
+        yield Reply(text="<think></think><answer>4</answer>")
 
     async def close(self) -> None:
         pass

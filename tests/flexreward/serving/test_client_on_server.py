@@ -17,7 +17,7 @@ from flexreward.config import BUNDLED
 from flexreward.errors import UserError
 from flexreward.serving.contract import RewardItem
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 def items(name, count):
@@ -30,16 +30,6 @@ def until_back(server, part):
         time.sleep(0.2)
 
 
-async def killed_under(server, part, name, *, after_s):
-    """Rewards of 200 items while a copy of a part of the server ends."""
-    work = asyncio.create_task(RewardClient(server.url, key=server.key, deadline_s=120).rewards(items(name, 200)))
-    await asyncio.sleep(after_s)
-    os.kill(server.replicas(part)[0], signal.SIGKILL)
-    found = await work
-    await asyncio.to_thread(until_back, server, part)
-    return [one.reward for one in found]
-
-
 async def test_a_client_is_let_in_with_its_key_alone(server):
     await RewardClient(server.url, key=server.key).probe()
     with pytest.raises(UserError, match=r"401.*FLEXREWARD_KEY"):
@@ -48,13 +38,14 @@ async def test_a_client_is_let_in_with_its_key_alone(server):
         await RewardClient(server.url, key=server.key).probe(judge="strict")
 
 
-async def test_an_engine_copy_killed_under_a_client_costs_it_no_reward(server):
-    assert None not in await killed_under(server, "Engine-judge", "client-engine", after_s=1.0)
-
-
 async def test_an_ingress_copy_killed_under_a_client_ends_in_the_same_rewards(server):
-    found = await killed_under(server, "Ingress", "client-ingress", after_s=0.5)
-    again = await RewardClient(server.url, key=server.key).rewards(items("client-ingress", 200))
+    client = RewardClient(server.url, key=server.key, deadline_s=120)
+    work = asyncio.create_task(client.rewards(items("client", 200)))
+    await asyncio.sleep(0.5)
+    os.kill(server.replicas("Ingress")[0], signal.SIGKILL)
+    found = [one.reward for one in await work]
+    await asyncio.to_thread(until_back, server, "Ingress")
+    again = await client.rewards(items("client", 200))
     assert None not in found
     assert found == [one.reward for one in again]
 

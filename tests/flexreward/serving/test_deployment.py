@@ -44,6 +44,8 @@ def test_what_has_not_changed_keeps_its_version_and_so_its_copies():
     assert {name for name in before if before[name] != after[name]} == {"Ingress"}
     other = versions(judges=FIELDS["judges"] | {"b": "scripted:mute"})
     assert {name for name in before if before[name] != other[name]} == {"Ingress", "Engine-b"}
+    other = versions(judges=FIELDS["judges"] | {"b": {"judge": "scripted:first", "group_reward": "win_rate"}})
+    assert {name for name in before if before[name] != other[name]} == {"Ingress"}
 
 
 def test_copies_that_come_and_go_with_the_load_are_told_to_serve():

@@ -62,6 +62,12 @@ async def test_items_of_equal_prompts_are_a_group_and_results_follow_the_call():
     assert values(told) == [1.0, 0.0, 0.0, 1.0]
 
 
+async def test_a_judge_may_have_a_way_of_its_own():
+    service = served(method="score", others={"main": "win_rate"})
+    for judge in ("main", ""):
+        assert values(await service.rewards(items("worth 7", "worth 2"), caller=ME, judge=judge)) == [1.0, 0.0]
+
+
 async def test_each_result_says_how_it_came_about():
     told = (await served().rewards(items("worth 7", "worth 2", "worth 4"), caller=ME))[0]
     assert told.score == 7.0

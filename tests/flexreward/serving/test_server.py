@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-pytestmark = [pytest.mark.ray, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
 
 def until_back(server, name: str, count: int) -> None:
@@ -152,29 +152,18 @@ def test_the_ledger_killed_comes_back_with_what_was_settled(server):
     assert server.post("/v1/rewards", body).json()["rewards"] == before["rewards"]
 
 
-def test_an_ingress_copy_killed_costs_a_retry_and_ends_in_the_same_rewards(server):
-    with ThreadPoolExecutor(20) as pool:
-        futures = [pool.submit(calls(server, "ingress"), i) for i in range(20)]
-        time.sleep(0.2)
-        os.kill(server.replicas("Ingress")[0], signal.SIGKILL)
-        answers = [future.result() for future in futures]
-    assert {tuple(answer["rewards"]) for answer in answers} == {tuple(answers[0]["rewards"])}
-    assert None not in answers[0]["rewards"]
-    until_back(server, "Ingress", 2)
-
-
-def test_at_the_end_what_was_accepted_is_answered(server):
+def test_at_the_end_what_was_accepted_is_answered(ending):
     with ThreadPoolExecutor(10) as pool:
         futures = [
-            pool.submit(server.post, "/v1/rewards", {"prompts": [f"end {i}"] * 40, "completions": ["x"] * 40})
+            pool.submit(ending.post, "/v1/rewards", {"prompts": [f"end {i}"] * 40, "completions": ["x"] * 40})
             for i in range(10)
         ]
         time.sleep(0.3)
-        server.process.send_signal(signal.SIGTERM)
+        ending.process.send_signal(signal.SIGTERM)
         answers = [future.result() for future in futures]
     assert {answer.status_code for answer in answers} == {200}
     assert [reason for answer in answers for reason in answer.json()["reasons"]] == [None] * 400
-    assert server.process.wait(90) == 0
+    assert ending.process.wait(90) == 0
 
 
 def test_a_port_that_is_taken_is_one_line(tmp_path):

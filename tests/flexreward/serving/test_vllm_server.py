@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flexreward.config import BUNDLED, open_judge, resolve_judge
+from flexreward.config import open_judge, resolve_judge
 from flexreward.types import JudgeRequest
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.timeout(600)]
@@ -15,17 +15,15 @@ pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.timeout(600)]
 EXAMPLE = json.loads((Path(__file__).parents[3] / "recipes/tiny/example.json").read_text())
 
 
-@pytest.fixture(scope="module")
-def vllm_server(start):
+@pytest.fixture(autouse=True)
+def _served():
     pytest.importorskip("vllm")
-    judge = f"{{model: '{BUNDLED / 'tiny-judge'}', engine: vllm, max_tokens: 192}}"
-    return start(f"judge: {{judge: {judge}, cpus: 0.5}}\nstore: none")
 
 
-def test_a_copy_of_vllm_writes_what_the_embedded_engine_writes(vllm_server):
+def test_a_copy_of_vllm_writes_what_the_embedded_engine_writes(server):
     completions = (EXAMPLE["right"], EXAMPLE["wrong"])
     request = {"prompt": EXAMPLE["prompt"], "completions": list(completions)}
-    (outcome,) = vllm_server.post("/v1/judge", {"requests": [request]}).json()["outcomes"]
+    (outcome,) = server.post("/v1/judge", {"requests": [request], "judge": "vllm"}).json()["outcomes"]
     embedded = open_judge(resolve_judge("tiny").model_copy(update={"dtype": "float32"}), template="pair")
     (judgment,) = embedded.judge_now([JudgeRequest(prompt=EXAMPLE["prompt"], completions=completions)])
     replies = [order["votes"][0]["reply"] for order in outcome["orders"]]
@@ -33,8 +31,8 @@ def test_a_copy_of_vllm_writes_what_the_embedded_engine_writes(vllm_server):
     assert outcome["preferred"] == 0
 
 
-def test_a_prompt_that_does_not_fit_is_unscored_with_its_reason_and_the_next_one_is_judged(vllm_server):
+def test_a_prompt_that_does_not_fit_is_unscored_with_its_reason_and_the_next_one_is_judged(server):
     requests = [{"prompt": "word " * 20_000, "completions": ["a"]}, {"prompt": "2 + 2?", "completions": ["4"]}]
-    long, short = vllm_server.post("/v1/judge", {"requests": requests}).json()["outcomes"]
+    long, short = server.post("/v1/judge", {"requests": requests, "judge": "vllm"}).json()["outcomes"]
     assert long["reason"] == "context"
     assert short["reason"] not in ("engine", "context")

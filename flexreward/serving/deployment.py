@@ -57,7 +57,7 @@ def application(recipe: ServeRecipe) -> Application:
         graceful_shutdown_timeout_s=recipe.drain_s,
     ).bind(recipe.store)
     _known_as(ledger, recipe.store)
-    engines = {name: _engine(name, served, recipe) for name, served in recipe.judges.items()}
+    engines = {name: _engine(name, served, recipe, ledger) for name, served in recipe.judges.items()}
     ingress = serve.deployment(
         JudgeIngress,
         name="Ingress",
@@ -81,7 +81,7 @@ def _known_as(bound: Application, *parts: object) -> Application:
     return bound
 
 
-def _engine(name: str, served: ServedJudge, recipe: ServeRecipe) -> Application:
+def _engine(name: str, served: ServedJudge, recipe: ServeRecipe, ledger: Application) -> Application:
     fields = served.judge.model_dump()
     # Two orders of a judgment are two prompts: room for both, so that none waits at the handle, which looks for room
     # at intervals.
@@ -96,10 +96,10 @@ def _engine(name: str, served: ServedJudge, recipe: ServeRecipe) -> Application:
     if served.judge.engine == "vllm":
         from flexreward.serving.vllm_replica import vllm_deployment
 
-        return _known_as(vllm_deployment(name, served, options), name, restarts)
+        return _known_as(vllm_deployment(name, served, options, ledger), name, restarts)
     actor = {"num_cpus": served.cpus, "num_gpus": served.gpus}
-    engine = serve.deployment(EngineReplica, name=f"Engine-{name}", ray_actor_options=actor, **options).bind(fields)
-    return _known_as(engine, name, restarts)
+    engine = serve.deployment(EngineReplica, name=f"Engine-{name}", ray_actor_options=actor, **options)
+    return _known_as(engine.bind(fields, name, ledger), name, restarts)
 
 
 def _copies(copies: Copies) -> dict[str, Any]:

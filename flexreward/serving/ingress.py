@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any
 
 from fastapi import FastAPI
@@ -12,17 +13,20 @@ from ray import serve
 from flexreward.config import JudgeRecipe, open_judge
 from flexreward.engines.base import Engine
 from flexreward.engines.ray import About, RayEngine
+from flexreward.errors import EngineError
 from flexreward.serving import dialects
 from flexreward.serving.admission import Admission
 from flexreward.serving.app import Bounds, build_app
 from flexreward.serving.board import Delta
 from flexreward.serving.callers import Traffic, admin_of, caller_of
+from flexreward.serving.gate import Gate
 from flexreward.serving.grouping import Grouping
 from flexreward.serving.live import live_routes
 from flexreward.serving.logs import log_with_serve
+from flexreward.serving.phase_routes import phase_routes
 from flexreward.serving.recipe import ServedJudge, ServeRecipe
 from flexreward.serving.service import JudgeService, OpenJudge
-from flexreward.serving.shared_ledger import RemoteCohorts, RemoteLedger
+from flexreward.serving.shared_ledger import RemoteCohorts, RemoteLedger, RemotePhases
 from flexreward.templates import load_template
 from flexreward.types import JudgeRequest, Unscored
 
@@ -46,8 +50,9 @@ class JudgeIngress:
         log_with_serve()
         self.recipe = ServeRecipe.model_validate(fields)
         self.traffic = Traffic()
+        gate = Gate(waits=self.recipe.asleep == "wait")
         self.ledger = RemoteLedger(
-            ledger, num_open=lambda: self.traffic.num_open, on_door=self._close, counted=self._counted
+            ledger, num_open=lambda: self.traffic.num_open, on_door=self._close, gate=gate, counted=self._counted
         )
         judges = {name: await _opened(one, engines[name], self.recipe) for name, one in self.recipe.judges.items()}
         self.service = JudgeService(
@@ -60,7 +65,10 @@ class JudgeIngress:
                 method=self.recipe.group_reward,
                 others={name: one.group_reward for name, one in self.recipe.judges.items() if one.group_reward},
             ),
+            gate=gate,
         )
+        with suppress(EngineError):  # nobody is let in to a judge that sleeps
+            await self.ledger.sign()
         self._cold = list(judges)
         self._tasks = [asyncio.create_task(self.ledger.beat()), asyncio.create_task(self._warm_up())]
 
@@ -76,7 +84,8 @@ class JudgeIngress:
         )
         viewer = admin_of if reward_keys or admin_keys else caller_of
         spoken = dialects.routers(self.service, neutral=self.recipe.neutral)
-        routers = (live_routes(self.ledger.board, viewer=viewer), *spoken)
+        asleep = phase_routes(RemotePhases(self.ledger), tuple(self.recipe.judges))
+        routers = (live_routes(self.ledger.board, viewer=viewer), asleep, *spoken)
         return build_app(self.service, bounds=bounds, ready=self._missing, traffic=self.traffic, routers=routers)
 
     def _counted(self) -> Delta:

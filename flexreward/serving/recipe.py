@@ -112,6 +112,9 @@ class ServedJudge(_Fields):
     """GPUs that one copy reserves; with vLLM, those of each of its workers."""
     group_reward: GroupReward | None = None
     """Where this judge's rewards come about in another way than the recipe's ``group_reward``."""
+    sleeps: bool = False
+    """With vLLM on a GPU: start it so that ``/v1/sleep`` can free its memory, whose weights wait in the host's
+    meanwhile. Other engines need no word: they are closed and opened again."""
 
     @property
     def max_replicas(self) -> int:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import sys
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import Any, cast
 
 from flexreward.config import JudgeRecipe, open_engine
-from flexreward.engines.base import CountingEngine, Prompt, Sampling
+from flexreward.engines.base import CountingEngine, Engine, Prompt, Sampling
 from flexreward.engines.ray import About, Failed
 from flexreward.errors import EngineError
 from flexreward.serving.logs import log_with_serve
+from flexreward.serving.resting import PROBE, PROBED, Resting, first_words
 from flexreward.types import Reply
 
 
@@ -20,33 +23,70 @@ class EngineReplica:
 
     Args:
         judge: Fields of its recipe.
+        name: Of the judge.
+        ledger: Handle of the owner of the judge's phase. While the judge sleeps the engine is closed.
     """
 
-    def __init__(self, judge: dict[str, Any]) -> None:
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, judge: dict[str, Any], name: str = "", ledger: Any = None
+    ) -> None:
         log_with_serve()
-        self.engine = open_engine(JudgeRecipe.model_validate(judge))
+        self._recipe = JudgeRecipe.model_validate(judge)
+        self.engine: Engine | None = None
+        self._resting = Resting(ledger, name, free=self._close, restore=self._open, say=self._say)
+        await self._resting.allowed()
+        await self._open()
+        self._about = about(self.engine)
+        self._resting.begin()
 
     async def about(self) -> About:
-        return about(self.engine)
+        return self._about
+
+    def check_health(self) -> None:
+        if self._resting.broken:
+            raise EngineError(self._resting.broken)
 
     async def generate(self, key: str, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply | Failed]:
-        stream = self.engine.generate(prompt, sampling)
-        try:
-            async with aclosing(cast(Any, stream)):
-                async for reply in stream:
-                    yield reply
-        except EngineError as error:
-            yield Failed(kind=type(error).__name__, message=str(error))
+        async with self._resting.at_work():
+            assert self.engine is not None
+            try:
+                async with aclosing(cast(Any, self.engine.generate(prompt, sampling))) as stream:
+                    async for reply in stream:
+                        yield reply
+            except EngineError as error:
+                yield Failed(kind=type(error).__name__, message=str(error))
 
     async def reply(self, key: str, prompt: Prompt, sampling: Sampling) -> Reply | Failed:
         """The one reply that ``sampling`` asks for."""
         return await only(self.generate(key, prompt, sampling))
 
     async def count_tokens(self, key: str, prompt: Prompt) -> int | Failed:
-        try:
-            return await asyncio.to_thread(cast(CountingEngine, self.engine).count_tokens, prompt)
-        except EngineError as error:
-            return Failed(kind=type(error).__name__, message=str(error))
+        async with self._resting.at_work():
+            try:
+                return await asyncio.to_thread(cast(CountingEngine, self.engine).count_tokens, prompt)
+            except EngineError as error:
+                return Failed(kind=type(error).__name__, message=str(error))
+
+    async def _open(self) -> None:
+        self.engine = await asyncio.to_thread(open_engine, self._recipe)
+
+    async def _close(self) -> None:
+        assert self.engine is not None
+        engine, self.engine = self.engine, None
+        await engine.close()
+        del engine
+        gc.collect()
+        if "torch" in sys.modules:
+            import torch
+
+            torch.cuda.empty_cache()
+
+    async def _say(self) -> object:
+        assert self.engine is not None
+        identity = dict(self.engine.identity)
+        text = await first_words(self.engine.generate(PROBE, PROBED))
+        # Other engines' weights are not here, and may be drawn from by others too.
+        return (identity, text) if self.engine.can.token_ids else identity
 
 
 async def only(replies: AsyncIterator[Reply | Failed]) -> Reply | Failed:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from time import perf_counter
 
@@ -20,6 +20,7 @@ from flexreward.reward import reward
 from flexreward.serving.admission import Admission
 from flexreward.serving.board import Tally
 from flexreward.serving.contract import Caller, Judged, Rewarded, RewardItem
+from flexreward.serving.gate import Gate
 from flexreward.templates import load_template, template_ids
 from flexreward.templates.fitting import fitting_id
 from flexreward.types import JudgeRequest, Judgment, OrderOutcome, Reason, Unscored, Verdict
@@ -50,6 +51,7 @@ class JudgeService:
         share_verdicts: Whether callers find each other's replies.
         group_rewards: Where rewards come from comparing; without it each completion is scored by itself.
         tally: Where judgments and refusals are counted.
+        gate: Where callers wait, or are refused, while a judge sleeps.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class JudgeService:
         share_verdicts: bool = False,
         group_rewards: GroupRewards | None = None,
         tally: Tally | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self.judges = judges
         self.ledger = ledger
@@ -68,14 +71,22 @@ class JudgeService:
         self._share = share_verdicts
         self._group_rewards = group_rewards
         self.tally = tally or Tally()
+        self.gate = gate or Gate()
         self._opened: dict[tuple[str, str, str], Judge] = {}
 
     async def rewards(
         self, items: Sequence[RewardItem], *, caller: Caller, judge: str = "", deadline_s: float | None = None
     ) -> list[Rewarded]:
         if self._group_rewards is not None:
-            limit_s = min(deadline_s or self.deadline_s, self.deadline_s)
-            return await self._group_rewards(self, items, caller, judge or next(iter(self.judges)), limit_s)
+            judge = self.name_of(judge)
+            self._named(judge)
+            until = self._until(deadline_s)
+            async with self.gate.entered(judge, until=until) as is_inside:
+                left_s = until - asyncio.get_running_loop().time()
+                if not is_inside or left_s <= 0:
+                    asleep = "the judge was asleep until time was up"
+                    return [Rewarded(reward=None, reason=Reason.DEADLINE, detail=asleep)] * len(items)
+                return await self._group_rewards(self, items, caller, judge, left_s)
         requests = [request_of(item) for item in items]
         for i, request in enumerate(requests):
             self.check(request, caller=caller, judge=judge, where=f"completions[{i}]")
@@ -97,9 +108,27 @@ class JudgeService:
         opened = self._named(judge)
         if template and template not in template_ids():  # a file's path is no name that may come from outside
             raise RecipeError(f"template: no template {template!r}, expected one of {', '.join(template_ids())}")
-        limit_s = min(deadline_s or self.deadline_s, self.deadline_s)
-        until = asyncio.get_running_loop().time() + limit_s
-        self._admit(judge, len(requests), limit_s)
+        until = self._until(deadline_s)
+        async with self.gate.entered(self.name_of(judge), until=until) as is_inside:
+            if not is_inside:
+                for i, request in enumerate(requests):
+                    yield await self._judged(i, request, template, caller, judge, until)
+                return
+            async with aclosing(self._inside(opened, requests, caller, judge, template, until)) as found:
+                async for one in found:
+                    yield one
+
+    async def _inside(
+        self,
+        opened: OpenJudge,
+        requests: Sequence[JudgeRequest],
+        caller: Caller,
+        judge: str,
+        template: str,
+        until: float,
+    ) -> AsyncGenerator[Judged, None]:
+        """Judgments of requests that were let in."""
+        self._admit(judge, len(requests), until - asyncio.get_running_loop().time())
         left = len(requests)
         tasks = [
             asyncio.create_task(self._judged(i, request, template, caller, judge, until))
@@ -164,8 +193,15 @@ class JudgeService:
         try:
             self._named(judge).admission.admit(count, deadline_s=deadline_s)
         except BusyError:
-            self.tally.refused(judge or next(iter(self.judges)))
+            self.tally.refused(self.name_of(judge))
             raise
+
+    def name_of(self, judge: str) -> str:
+        return judge or next(iter(self.judges))
+
+    def _until(self, deadline_s: float | None) -> float:
+        """When a call's time is up, by the event loop's clock."""
+        return asyncio.get_running_loop().time() + min(deadline_s or self.deadline_s, self.deadline_s)
 
     def _named(self, name: str) -> OpenJudge:
         if not name:
@@ -202,7 +238,7 @@ class JudgeService:
         self, index: int, request: JudgeRequest, template: str, caller: Caller, name: str, until: float
     ) -> Judged:
         judgment = await self._judgment(request, template, caller, name, until)
-        self.tally.judged(name or next(iter(self.judges)), request, judgment)
+        self.tally.judged(self.name_of(name), request, judgment)
         return Judged(index=index, judgment=judgment)
 
     async def _judgment(

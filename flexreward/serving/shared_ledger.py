@@ -11,6 +11,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic, time
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ from flexreward.ledger.store import Store
 from flexreward.serving.board import Board, Delta
 from flexreward.serving.cohort import WAITING, Answer, Cohorts, Joining
 from flexreward.serving.contract import Rewarded
+from flexreward.serving.gate import Gate
+from flexreward.serving.phases import At, Phases, Rest, Stand
 
 BEAT_S = 0.5
 """Between two signs of life of a holder."""
@@ -57,6 +60,19 @@ class Door(NamedTuple):
     """What an ingress copy is told with each sign of life."""
 
     closing: bool
+    rests: dict[str, Rest]
+    """Where each judge is that ever slept."""
+
+
+class Whereabouts(NamedTuple):
+    """Of a judge."""
+
+    rest: Rest
+    is_known: bool
+    """Whether every ingress copy has heard of it."""
+
+
+NOWHERE = At({}, {})
 
 
 class LedgerOwner:
@@ -79,6 +95,9 @@ class LedgerOwner:
         self._closing = False
         self._board = Board()
         self._cohorts = Cohorts()
+        self._phases = Phases(clock=clock)
+        self._moved = asyncio.Event()
+        """Set, and replaced, when a judge may have changed its phase."""
         self._clock = clock
         self._sweeper: asyncio.Task[None] | None = None
 
@@ -116,12 +135,13 @@ class LedgerOwner:
         self._watch()
         return await self.ledger.wait(key, timeout_s)
 
-    async def alive(self, name: str, held: dict[str, str], num_open: int) -> Door:
+    async def alive(self, name: str, held: dict[str, str], num_open: int, at: At = NOWHERE) -> Door:
         """A sign of life.
 
         Args:
             held: Its claims by key. One that is not known is from before this process, and is taken up.
             num_open: HTTP requests that it has open.
+            at: What it does about judges that sleep.
         """
         self._watch()
         self._seen[name] = self._clock()
@@ -135,7 +155,37 @@ class LedgerOwner:
                 await self._give_up(key)
         if self._closing:
             self._told.add(name)
-        return Door(closing=self._closing)
+        rests = self._phases.door(name, at)
+        self._nudge()
+        return Door(closing=self._closing, rests=rests)
+
+    async def sleep(self, judge: str, lease_s: float) -> Whereabouts:
+        """Begin a sleep, or renew its lease (see ``Phases``)."""
+        self._watch()
+        self._phases.sleep(judge, lease_s)
+        self._nudge()
+        return await self.where(judge)
+
+    async def wake(self, judge: str) -> Whereabouts:
+        self._phases.wake(judge)
+        self._nudge()
+        return await self.where(judge)
+
+    async def where(self, judge: str) -> Whereabouts:
+        return Whereabouts(self._phases.rest(judge), self._phases.is_known(judge))
+
+    async def copy(self, judge: str, name: str, known: Rest, stand: Stand, wait_s: float) -> Rest:
+        """Where a judge is, once that is not what a copy of its engine knows, or after so long."""
+        self._watch()
+        until = monotonic() + wait_s
+        rest = self._phases.copy(judge, name, known, stand)
+        self._nudge()
+        while rest.same(known) and (left := until - monotonic()) > 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await self._moved.wait()
+            rest = self._phases.rest(judge)
+        return rest
 
     async def count(self, name: str, delta: Delta) -> None:
         """What a holder has done since it last said so."""
@@ -170,6 +220,12 @@ class LedgerOwner:
         for name in lost:
             self._seen.pop(name, None)
             self._open.pop(name, None)
+        self._phases.step()
+        self._nudge()
+
+    def _nudge(self) -> None:
+        self._moved.set()
+        self._moved = asyncio.Event()
 
     def _take(self, key: str, holder: Holder) -> None:
         self._held[key] = holder
@@ -197,6 +253,7 @@ class RemoteLedger(Ledger):
     Args:
         num_open: HTTP requests that this process has open.
         on_door: Called when the door is to be closed.
+        gate: What acts on the phases of judges.
         counted: What this process has done since it was last asked.
     """
 
@@ -206,6 +263,7 @@ class RemoteLedger(Ledger):
         *,
         num_open: Callable[[], int] = lambda: 0,
         on_door: Callable[[], None] = lambda: None,
+        gate: Gate | None = None,
         counted: Callable[[], Delta] | None = None,
     ) -> None:
         super().__init__(None)
@@ -214,6 +272,7 @@ class RemoteLedger(Ledger):
         self._claims: dict[str, str] = {}
         self._num_open = num_open
         self._on_door = on_door
+        self._gate = gate
         self._counted = counted
         self._calls: list[tuple[Call, asyncio.Future[Any]]] = []
         self._asking: set[asyncio.Task[None]] = set()
@@ -269,14 +328,25 @@ class RemoteLedger(Ledger):
         """Signs of life, for as long as this process lives."""
         while True:
             try:
-                door: Door = await self.ask("alive", self.name, self._claims, self._num_open(), within_s=LAPSE_S)
-                if door.closing:
-                    self._on_door()
+                await self.sign()
                 if self._counted is not None:
                     await self.ask("count", self.name, self._counted(), within_s=LAPSE_S)
             except EngineError as error:
                 log.error("%s", error)
             await asyncio.sleep(BEAT_S)
+
+    async def sign(self) -> None:
+        """One sign of life, and what is told in return.
+
+        Raises:
+            EngineError: The owner cannot be reached.
+        """
+        at = self._gate.at() if self._gate is not None else NOWHERE
+        door: Door = await self.ask("alive", self.name, self._claims, self._num_open(), at, within_s=LAPSE_S)
+        if door.closing:
+            self._on_door()
+        if self._gate is not None:
+            self._gate.tell(door.rests)
 
     async def _ask_with_others(self, method: str, *arguments: Any) -> Any:
         """``ask``, in one call with all that is asked in the same turn of the event loop: a call for many rewards
@@ -370,3 +440,26 @@ class RemoteCohorts:
             return await self._ledger.ask("cohort", method, *arguments, within_s=LAPSE_S) is True
         except EngineError:
             return False
+
+
+class RemotePhases:
+    """The phases of judges behind the same handle.
+
+    Each method raises EngineError where the owner cannot be reached.
+    """
+
+    def __init__(self, ledger: RemoteLedger) -> None:
+        self._ledger = ledger
+
+    async def sleep(self, judge: str, lease_s: float) -> Whereabouts:
+        return await self._asked("sleep", judge, lease_s)
+
+    async def wake(self, judge: str) -> Whereabouts:
+        return await self._asked("wake", judge)
+
+    async def where(self, judge: str) -> Whereabouts:
+        return await self._asked("where", judge)
+
+    async def _asked(self, method: str, *arguments: Any) -> Whereabouts:
+        found: Whereabouts = await self._ledger.ask(method, *arguments, within_s=LAPSE_S)
+        return found

@@ -6,7 +6,8 @@ What it is asked, and how its replies are read, is as in the embedded ``VLLMEngi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from typing import Any
 
 from ray.serve import Application
@@ -23,6 +24,7 @@ from flexreward.engines.vllm_writing import Writer
 from flexreward.errors import EngineError
 from flexreward.serving.recipe import ServedJudge
 from flexreward.serving.replica import only
+from flexreward.serving.resting import PROBE, PROBED, Resting, first_words
 from flexreward.types import Reply
 
 OF_RAY = ("model", "tokenizer", "disable_log_stats")
@@ -35,11 +37,15 @@ class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not type
     Args:
         llm_config: As ``vllm_deployment`` made it; what vLLM is started with is added here, where the checkpoint is.
         judge: Fields of the judge's recipe.
+        sleeps: Whether its memory on a GPU can be given up.
+        ledger: Handle of the owner of the judge's phase.
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, llm_config: LLMConfig, *, judge: dict[str, Any]
+        self, llm_config: LLMConfig, *, judge: dict[str, Any], sleeps: bool, ledger: Any
     ) -> None:
+        self._resting = Resting(ledger, llm_config.model_id, free=self.sleep, restore=self.wakeup, say=self._say)
+        await self._resting.allowed()
         options = vllm_options(JudgeRecipe.model_validate(judge))
         self._opened = await asyncio.to_thread(open_checkpoint, **options)
         arguments = {name: value for name, value in self._opened.options.items() if name not in OF_RAY}
@@ -51,19 +57,34 @@ class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not type
             accelerator_config=llm_config.accelerator_config,
             placement_group_config=llm_config.placement_group_config,
             deployment_config=llm_config.deployment_config,
-            engine_kwargs={name: value for name, value in arguments.items() if value is not None},
+            engine_kwargs={name: value for name, value in arguments.items() if value is not None}
+            | ({"enable_sleep_mode": True} if sleeps else {}),
             log_engine_metrics=llm_config.log_engine_metrics,
         )
         vllm_start.prepare()
         with orphans.owned(), vllm_models.allowed():
             await super().__init__(config)
         self._writer = Writer(self._opened, self.engine._engine_client)
+        self._resting.begin()
+
+    async def check_health(self) -> None:
+        if self._resting.broken:
+            raise EngineError(self._resting.broken)
+        await super().check_health()
 
     async def about(self) -> About:
         opened = self._opened
         return About(can=opened.can, identity=opened.identity, max_context=opened.reader.max_context)
 
     async def generate(self, key: str, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply | Failed]:
+        async with self._resting.at_work(), aclosing(self._written(prompt, sampling)) as replies:
+            async for reply in replies:
+                yield reply
+
+    async def _say(self) -> object:
+        return self._opened.identity, await first_words(self._written(PROBE, PROBED))
+
+    async def _written(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Reply | Failed, None]:
         inbox = Inbox()
         works: list[asyncio.Task[None]] = []
         try:
@@ -92,11 +113,12 @@ class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not type
             return Failed(kind=type(error).__name__, message=str(error))
 
 
-def vllm_deployment(name: str, served: ServedJudge, options: dict[str, Any]) -> Application:
+def vllm_deployment(name: str, served: ServedJudge, options: dict[str, Any], ledger: Application) -> Application:
     """Copies of vLLM that run a judge.
 
     Args:
         options: Of the Serve deployment.
+        ledger: Which owns the judge's phase.
     """
     judge = served.judge
     workers = int(judge.options.get("tensor_parallel", 1))
@@ -112,7 +134,7 @@ def vllm_deployment(name: str, served: ServedJudge, options: dict[str, Any]) -> 
     return build_llm_deployment(
         config,
         name_prefix="Engine-",
-        bind_kwargs={"judge": judge.model_dump()},
+        bind_kwargs={"judge": judge.model_dump(), "sleeps": served.sleeps and bool(served.gpus), "ledger": ledger},
         override_serve_options=options,
         deployment_cls=VLLMReplica,
     )

@@ -52,9 +52,10 @@ class Running:
     http: httpx.Client
     """One for all threads: to make one takes as long as many requests do."""
     key: str = "reward-key-0123456789"
+    admin_key: str = "admin-key-0123456789"
 
-    def post(self, route: str, body: object, **options: object) -> httpx.Response:
-        headers = {"Authorization": f"Bearer {self.key}"}
+    def post(self, route: str, body: object, *, key: str = "", **options: object) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {key or self.key}"}
         return self.http.post(f"{self.url}{route}", json=body, headers=headers, timeout=120, **options)
 
     def replicas(self, name: str) -> list[int]:
@@ -102,7 +103,9 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
         folder = tmp_path_factory.mktemp("server")
         port = free_port()
         (folder / "keys.txt").write_text("reward-key-0123456789\n")
-        (folder / "recipe.yaml").write_text(f"{recipe}\nport: {port}\nreward_keys: {{file: keys.txt}}\n")
+        (folder / "admin.txt").write_text("admin-key-0123456789\n")
+        keys = "reward_keys: {file: keys.txt}\nadmin_keys: {file: admin.txt}"
+        (folder / "recipe.yaml").write_text(f"{recipe}\nport: {port}\n{keys}\n")
         url, log = f"http://127.0.0.1:{port}", folder / "log.txt"
         path = os.pathsep.join(filter(None, (*PATHS, os.environ.get("PYTHONPATH"))))
         environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}

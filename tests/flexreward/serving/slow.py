@@ -13,6 +13,8 @@ from flexreward.types import Reply
 WARM = "2 + 2"
 LANES, TAKES_S = 4, 0.25
 """Of ``BusyEngine``."""
+MIB = 2**20
+WEIGHTS_MIB = 200
 
 
 class EndlessEngine:
@@ -27,6 +29,7 @@ class EndlessEngine:
     def __init__(self, model: str, **_: Any) -> None:
         self.identity = {"engine": "endless", "model": model}
         self._path = Path(model)
+        self._weights = b"w" * (WEIGHTS_MIB * MIB)
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply]:
         if WARM in prompt.user:

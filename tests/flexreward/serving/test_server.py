@@ -152,6 +152,52 @@ def test_the_ledger_killed_comes_back_with_what_was_settled(server):
     assert server.post("/v1/rewards", body).json()["rewards"] == before["rewards"]
 
 
+def asked(server, route: str, body: dict) -> dict:
+    answer = server.post(route, body, key=server.admin_key)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def mib_of(server, name: str) -> int:
+    (pid,) = server.replicas(name)
+    fields = Path(f"/proc/{pid}/status").read_text().split()
+    return int(fields[fields.index("VmRSS:") + 1]) // 1024
+
+
+def test_a_judge_that_sleeps_gives_its_memory_back_and_stays_asleep_when_the_ledger_is_killed(server):
+    before = mib_of(server, "Engine-endless")
+    slept = asked(server, "/v1/sleep", {"judge": "endless"})
+    assert slept["phase"] == "asleep"
+    assert mib_of(server, "Engine-endless") < before - 150
+    os.kill(server.replicas("Ledger")[0], signal.SIGKILL)
+    call = {"prompts": ["p"], "completions": ["a"], "judge": "endless"}
+    refused = server.post("/v1/rewards", call)
+    assert (refused.status_code, refused.headers["Retry-After"]) == (503, "60")
+    assert asked(server, "/v1/sleep", {"judge": "endless"})["phase"] == "asleep"
+    assert mib_of(server, "Engine-endless") < before - 150
+    assert asked(server, "/v1/wake", {"judge": "endless"})["phase"] == "awake"
+    assert mib_of(server, "Engine-endless") > before - 50
+
+
+def test_what_was_accepted_is_answered_before_a_judge_sleeps_and_its_lease_wakes_it(server):
+    assert server.post("/v1/sleep", {}).status_code == 403
+    body = {"completions": ["x" * i for i in range(1, 21)], "deadline_s": 60.0}
+    with ThreadPoolExecutor(10) as pool:
+        futures = [pool.submit(server.post, "/v1/rewards", body | {"prompts": [f"tired {i}"] * 20}) for i in range(10)]
+        time.sleep(0.3)
+        slept = asked(server, "/v1/sleep", {"lease_s": 6.0})
+        refused = server.post("/v1/rewards", body | {"prompts": ["late"] * 20})
+        answers = [future.result() for future in futures]
+    assert slept["phase"] == "asleep"
+    assert {answer.status_code for answer in answers} == {200}
+    assert [reason for answer in answers for reason in answer.json()["reasons"]] == [None] * 200
+    assert refused.status_code == 503
+    assert 1 <= int(refused.headers["Retry-After"]) <= 6
+    assert "asleep" in refused.json()["error"]
+    time.sleep(slept["lease_s"])
+    assert [reason for answer in (calls(server, "woken")(0),) for reason in answer["reasons"]] == [None] * 5
+
+
 def test_at_the_end_what_was_accepted_is_answered(ending):
     with ThreadPoolExecutor(10) as pool:
         futures = [

@@ -36,3 +36,16 @@ def test_a_prompt_that_does_not_fit_is_unscored_with_its_reason_and_the_next_one
     long, short = server.post("/v1/judge", {"requests": requests, "judge": "vllm"}).json()["outcomes"]
     assert long["reason"] == "context"
     assert short["reason"] not in ("engine", "context")
+
+
+def test_a_judge_on_vllm_says_after_its_sleep_what_it_said_before(server):
+    def asked(route):
+        return server.post(route, {"judge": "vllm"}, key=server.admin_key).json()
+
+    assert asked("/v1/sleep")["phase"] == "asleep"
+    call = {"requests": [{"prompt": "3 + 3?", "completions": ["6", "7"]}], "judge": "vllm"}
+    assert server.post("/v1/judge", call).status_code == 503
+    assert asked("/v1/wake")["phase"] == "awake"
+    (outcome,) = server.post("/v1/judge", call).json()["outcomes"]
+    assert [len(order["votes"]) for order in outcome["orders"]] == [1, 1]
+    assert all(order["votes"][0]["reply"] for order in outcome["orders"])

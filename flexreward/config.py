@@ -228,6 +228,28 @@ def resolve_judge(name: str | Path | None = None) -> JudgeRecipe:
     return JudgeRecipe(model=text)
 
 
+ENGINE_FIELDS = (
+    *(
+        "model",
+        "engine",
+        "dtype",
+        "attention",
+        "batch_size",
+        "device",
+        "max_in_flight",
+        "deadline_s",
+        "media",
+        "options",
+    ),
+)
+"""What ``open_engine`` reads of a recipe: judges that differ in nothing else may share an engine."""
+
+
+def engine_part(recipe: JudgeRecipe) -> JudgeRecipe:
+    """The recipe of a judge with the same engine, and all else left at its default."""
+    return JudgeRecipe(**{name: getattr(recipe, name) for name in ENGINE_FIELDS})
+
+
 def open_engine(recipe: JudgeRecipe) -> Engine:
     """The engine with its model loaded, media held to the recipe's limits."""
     from flexreward.engines import load_engine

@@ -14,12 +14,15 @@ from typing import Any
 from flexreward import errors
 from flexreward.engines.base import Capabilities, Prompt, Sampling
 from flexreward.errors import EngineError
+from flexreward.fingerprint import digest
 from flexreward.types import Reply
 
 TRIES = 6
 """Copies that may die under one request before it fails."""
-PAUSE_S = 0.1
+PAUSE_S, LONGEST_PAUSE_S = 0.1, 1.0
 """Before the next try; it grows with each."""
+FORMER_TRIES = 60
+"""Copies that run what was there before, and may be on their way out, before what they run counts again."""
 KEY_CHARS = 256
 SHARED: ContextVar[str] = ContextVar("flexreward-shared", default="")
 """What the prompts of one task have in common, such as the digest of a policy's prompt and its media: they go to one
@@ -34,6 +37,11 @@ class About:
     can: Capabilities
     identity: dict[str, str]
     max_context: int | None = None
+
+    @property
+    def name(self) -> str:
+        """Tells this model from any other."""
+        return digest(self.identity)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,25 +58,53 @@ class Failed:
         return found(self.message)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Other:
+    """What came in place of replies from a copy that runs another model than was asked."""
+
+    about: About
+
+
 class RayEngine:
     """An ``Engine`` over the copies behind a handle (see ``flexreward.serving.replica``).
 
     A request whose copy dies goes to another, and only what had not come yet is passed on: each reply is drawn from its
     seed and number alone, so a repetition writes the same.
 
+    Each request names the model that it is for, and a copy that runs another refuses it. So while copies are replaced
+    nothing is answered under the name of another model: the engine ends with EngineError, and ``successor`` is what
+    stands there now.
+
     Args:
         handle: Of the deployment.
         about: What a copy has said of itself.
+        former: Names of the models that ran there before. Copies of those are on their way out, and passed over.
     """
 
-    def __init__(self, handle: Any, about: About) -> None:
+    def __init__(self, handle: Any, about: About, *, former: frozenset[str] = frozenset()) -> None:
         self.can = about.can
         self.identity = about.identity
+        self._name = about.name
+        self._former = former
+        self._successor: About | None = None
         self._max_context = about.max_context
         self._handle = handle
         self._stream = handle.options(stream=True)
         self.num_repeated = 0
         """Requests that went to another copy because theirs had died."""
+
+    def successor(self) -> RayEngine | None:
+        """The same copies, under the name of the model that they run now; ``None`` where that is still this one."""
+        if self._successor is None:
+            return None
+        former = (self._former | {self._name}) - {self._successor.name}
+        return RayEngine(self._handle, self._successor, former=former)
+
+    async def look(self) -> None:
+        """See what a copy runs now, whichever answers."""
+        about: About = await self._handle.about.remote()
+        if about.name != self._name:
+            self._successor = about
 
     @property
     def max_context(self) -> int:
@@ -89,28 +125,37 @@ class RayEngine:
         from ray.serve.exceptions import BackPressureError
 
         passed: set[int] = set()
-        for tries in range(1, TRIES + 1):
+        num_dead = num_former = 0
+        while True:
+            # A copy that runs what was there before is not met again under the same key.
+            key = key_of(prompt) if not num_former else f"{key_of(prompt)}/{num_former}"
             # Whatever is closed here is cancelled there, so that nobody writes what nobody waits for.
             asked: Any
             if sampling.n == 1:
-                asked = self._handle.reply.remote(key_of(prompt), prompt, sampling)
+                asked = self._handle.reply.remote(key, prompt, sampling, self._name)
             else:
-                asked = self._stream.generate.remote(key_of(prompt), prompt, sampling)
+                asked = self._stream.generate.remote(key, prompt, sampling, self._name)
             whole = False
             try:
                 async for found in _each(asked, sampling):
                     if isinstance(found, Failed):
                         whole = True
                         raise found.error()
+                    if isinstance(found, Other):
+                        self._meet(found.about, is_last=num_former == FORMER_TRIES)
+                        break
                     if found.index not in passed:
                         passed.add(found.index)
                         yield found
-                whole = True
-                return
+                else:
+                    whole = True
+                    return
+                num_former += 1
             except BackPressureError as error:
                 raise EngineError("every copy of the engine has its queue full") from error
             except RayActorError as error:
-                if tries == TRIES:
+                num_dead += 1
+                if num_dead == TRIES:
                     raise EngineError(f"{TRIES} copies of the engine died under the request") from error
                 self.num_repeated += 1
                 log.warning("a copy of the engine died under a request, which goes to another")
@@ -120,13 +165,24 @@ class RayEngine:
                 if not whole:
                     with suppress(Exception):
                         asked.cancel()
-            await asyncio.sleep(PAUSE_S * tries)
+            await asyncio.sleep(min(PAUSE_S * (num_dead + num_former), LONGEST_PAUSE_S))
+
+    def _meet(self, about: About, *, is_last: bool) -> None:
+        """Pass over a copy of a model that was there before.
+
+        Raises:
+            EngineError: It is none of those, or they stay.
+        """
+        if about.name in self._former and not is_last:
+            return
+        self._successor = about
+        raise EngineError("the engine runs another model now")
 
     async def close(self) -> None:
         """The copies are others' too: they stay."""
 
 
-async def _each(asked: Any, sampling: Sampling) -> AsyncIterator[Reply | Failed]:
+async def _each(asked: Any, sampling: Sampling) -> AsyncIterator[Reply | Failed | Other]:
     if sampling.n == 1:
         yield await asked
         return

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ray import serve
@@ -16,6 +17,7 @@ from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 
 from flexreward import __version__
+from flexreward.config import engine_part
 from flexreward.fingerprint import digest
 from flexreward.serving.ingress import JudgeIngress
 from flexreward.serving.recipe import Copies, Scaling, ServedJudge, ServeRecipe, load_serve_recipe, parse_serve_recipe
@@ -26,6 +28,8 @@ APP = "flexreward"
 MANY = 100_000
 """Waits at the ledger: each is a question that stands open."""
 ROUTER = "flexreward.serving.router:JudgeRouter"
+ENGINE_FIELDS = ("replicas", "max_in_flight", "cpus", "gpus", "sleeps")
+"""Of a served judge, beside its recipe: what its engine's copies follow from."""
 HEALTH = {"health_check_period_s": 5.0, "health_check_timeout_s": 30.0}
 
 
@@ -39,13 +43,17 @@ def build(args: dict[str, Any]) -> Application:
         RecipeError: One line with the field.
     """
     if set(args) == {"recipe"}:
-        return application(load_serve_recipe(args["recipe"]))
-    return application(parse_serve_recipe(args, "args"))
+        return application(load_serve_recipe(args["recipe"]), free=free_resources())
+    return application(parse_serve_recipe(args, "args"), free=free_resources())
 
 
-def application(recipe: ServeRecipe) -> Application:
+def application(recipe: ServeRecipe, *, free: Sequence[Mapping[str, float]] = ()) -> Application:
     """The application that a recipe describes. Equal parts of two recipes have equal versions: those are not restarted
-    when one follows the other."""
+    when one follows the other.
+
+    Args:
+        free: What each node has left (``free_resources``), by which new copies of an engine may stand beside old ones.
+    """
     ledger = serve.deployment(
         LedgerOwner,
         name="Ledger",
@@ -57,7 +65,7 @@ def application(recipe: ServeRecipe) -> Application:
         graceful_shutdown_timeout_s=recipe.drain_s,
     ).bind(recipe.store)
     _known_as(ledger, recipe.store)
-    engines = {name: _engine(name, served, recipe, ledger) for name, served in recipe.judges.items()}
+    engines = {name: _engine(name, served, recipe, ledger, free) for name, served in recipe.judges.items()}
     ingress = serve.deployment(
         JudgeIngress,
         name="Ingress",
@@ -81,25 +89,53 @@ def _known_as(bound: Application, *parts: object) -> Application:
     return bound
 
 
-def _engine(name: str, served: ServedJudge, recipe: ServeRecipe, ledger: Application) -> Application:
-    fields = served.judge.model_dump()
+def _engine(
+    name: str, served: ServedJudge, recipe: ServeRecipe, ledger: Application, free: Sequence[Mapping[str, float]]
+) -> Application:
+    # Whatever else a judge is made of, such as its template, is the ingress copies' alone, and restarts no engine.
+    kept = {name: getattr(served, name) for name in ENGINE_FIELDS}
+    served = ServedJudge(judge=engine_part(served.judge), **kept)
     # Two orders of a judgment are two prompts: room for both, so that none waits at the handle, which looks for room
     # at intervals.
     options: dict[str, Any] = {
         "max_ongoing_requests": 2 * served.max_in_flight,
         "request_router_config": RequestRouterConfig(request_router_class=ROUTER),
         "graceful_shutdown_timeout_s": recipe.drain_s,
+        "max_surge_percent": surge_percent(served, free),
         **_copies(served.replicas),
         **HEALTH,
     }
-    restarts = served.model_copy(update={"group_reward": None})  # that is the ingress copies' alone
+    restarts = served.model_copy(update={"replicas": 1, "max_in_flight": 1})  # which Serve changes as copies run
     if served.judge.engine == "vllm":
         from flexreward.serving.vllm_replica import vllm_deployment
 
         return _known_as(vllm_deployment(name, served, options, ledger), name, restarts)
     actor = {"num_cpus": served.cpus, "num_gpus": served.gpus}
     engine = serve.deployment(EngineReplica, name=f"Engine-{name}", ray_actor_options=actor, **options)
-    return _known_as(engine.bind(fields, name, ledger), name, restarts)
+    return _known_as(engine.bind(served.judge.model_dump(), name, ledger), name, restarts)
+
+
+def surge_percent(served: ServedJudge, free: Sequence[Mapping[str, float]]) -> int:
+    """How many copies of a changed engine may stand before as many old ones go, as Serve has it: as many as there is
+    room for. Without room an old one goes first, and what is asked meanwhile waits for the new one.
+
+    Args:
+        free: What each node has left, by resource.
+    """
+    needed = {name: count for name, count in (("CPU", served.cpus), ("GPU", served.gpus)) if count}
+    workers = int(served.judge.options.get("tensor_parallel", 1)) if served.judge.engine == "vllm" else 1
+    if not needed:
+        return 100
+    bundles = sum(min(int(node.get(name, 0.0) / count) for name, count in needed.items()) for node in free)
+    return min(100, 100 * (bundles // workers) // served.max_replicas)
+
+
+def free_resources() -> list[dict[str, float]]:
+    """What each node of the cluster that this process has joined has left, by resource."""
+    import ray
+    from ray._private.state import available_resources_per_node  # Ray tells it for the whole cluster alone elsewhere
+
+    return list(available_resources_per_node().values()) if ray.is_initialized() else []
 
 
 def _copies(copies: Copies) -> dict[str, Any]:

@@ -102,10 +102,13 @@ class JudgeIngress:
     async def _warm_up(self) -> None:
         """One judgment by each judge that nothing is kept of: the first is slow, and proves that there are answers."""
         for name in list(self._cold):
-            opened = self.service.judges[name]
-            while (why := await _first(opened.recipe, opened.engine)) is not None:
-                log.warning("the judge %s does not answer yet: %s", name, why)
-                await asyncio.sleep(1.0)
+            while True:
+                opened = self.service.judges[name]
+                if (why := await _first(opened.recipe, opened.engine)) is None:
+                    break
+                if not self.service.followed(name, opened.engine):
+                    log.warning("the judge %s does not answer yet: %s", name, why)
+                    await asyncio.sleep(1.0)
             self._cold.remove(name)
 
 

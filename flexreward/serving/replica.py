@@ -11,7 +11,7 @@ from typing import Any, cast
 
 from flexreward.config import JudgeRecipe, open_engine
 from flexreward.engines.base import CountingEngine, Engine, Prompt, Sampling
-from flexreward.engines.ray import About, Failed
+from flexreward.engines.ray import About, Failed, Other
 from flexreward.errors import EngineError
 from flexreward.serving.logs import log_with_serve
 from flexreward.serving.resting import PROBE, PROBED, Resting, first_words
@@ -46,7 +46,13 @@ class EngineReplica:
         if self._resting.broken:
             raise EngineError(self._resting.broken)
 
-    async def generate(self, key: str, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply | Failed]:
+    async def generate(
+        self, key: str, prompt: Prompt, sampling: Sampling, model: str
+    ) -> AsyncIterator[Reply | Failed | Other]:
+        """Replies of the model of this name (``About.name``), and of no other."""
+        if model != self._about.name:
+            yield Other(about=self._about)
+            return
         async with self._resting.at_work():
             assert self.engine is not None
             try:
@@ -56,9 +62,9 @@ class EngineReplica:
             except EngineError as error:
                 yield Failed(kind=type(error).__name__, message=str(error))
 
-    async def reply(self, key: str, prompt: Prompt, sampling: Sampling) -> Reply | Failed:
+    async def reply(self, key: str, prompt: Prompt, sampling: Sampling, model: str) -> Reply | Failed | Other:
         """The one reply that ``sampling`` asks for."""
-        return await only(self.generate(key, prompt, sampling))
+        return await only(self.generate(key, prompt, sampling, model))
 
     async def count_tokens(self, key: str, prompt: Prompt) -> int | Failed:
         async with self._resting.at_work():
@@ -89,7 +95,7 @@ class EngineReplica:
         return (identity, text) if self.engine.can.token_ids else identity
 
 
-async def only(replies: AsyncIterator[Reply | Failed]) -> Reply | Failed:
+async def only(replies: AsyncIterator[Reply | Failed | Other]) -> Reply | Failed | Other:
     """The first of them; what writes the rest is closed."""
     async with aclosing(cast(Any, replies)):
         async for reply in replies:

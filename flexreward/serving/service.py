@@ -6,12 +6,12 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 
 from flexreward.config import JudgeRecipe, open_judge
 from flexreward.engines.base import Engine
-from flexreward.engines.ray import SHARED
+from flexreward.engines.ray import SHARED, RayEngine
 from flexreward.errors import BusyError, EngineError, OutputError, RecipeError, SampleError, UserError
 from flexreward.groups import Method
 from flexreward.judge import Judge
@@ -65,7 +65,7 @@ class JudgeService:
         tally: Tally | None = None,
         gate: Gate | None = None,
     ) -> None:
-        self.judges = judges
+        self.judges = dict(judges)
         self.ledger = ledger
         self.deadline_s = deadline_s
         self._share = share_verdicts
@@ -185,6 +185,16 @@ class JudgeService:
         """A judgment that is admitted already, by then."""
         return (await self._judged(0, request, "", caller, judge, until)).judgment
 
+    def followed(self, judge: str, engine: Engine) -> bool:
+        """Whether a judge's engine runs another model than ``engine`` does: from now on the judge is that one."""
+        opened = self._named(judge)
+        if opened.engine is engine and isinstance(engine, RayEngine) and (newer := engine.successor()) is not None:
+            name = self.name_of(judge)
+            log.warning("the engine of the judge %s runs another model now", name)
+            self.judges[name] = replace(opened, engine=newer)
+            self._opened = {key: one for key, one in self._opened.items() if self.name_of(key[0]) != name}
+        return self._named(judge).engine is not engine
+
     def waiting(self) -> dict[str, int]:
         """Judgments accepted and not yet answered, by judge."""
         return {name: one.admission.accepted for name, one in self.judges.items()}
@@ -237,7 +247,12 @@ class JudgeService:
     async def _judged(
         self, index: int, request: JudgeRequest, template: str, caller: Caller, name: str, until: float
     ) -> Judged:
-        judgment = await self._judgment(request, template, caller, name, until)
+        while True:
+            engine = self._named(name).engine
+            judgment = await self._judgment(request, template, caller, name, until)
+            # Half of it may be from before: all of it is asked anew of what stands there now.
+            if not (_failed(judgment) and self.followed(name, engine)):
+                break
         self.tally.judged(self.name_of(name), request, judgment)
         return Judged(index=index, judgment=judgment)
 
@@ -300,6 +315,10 @@ def rewarded(judgment: Judgment) -> Rewarded:
 def _shared(request: JudgeRequest) -> str:
     """What the prompts about this request have in common with those about other completions of the same prompt."""
     return repr((request.prompt if not request.media else [one.digest for one in request.media], request.rubric))
+
+
+def _failed(judgment: Judgment) -> bool:
+    return isinstance(judgment.outcome, Unscored) and judgment.outcome.reason.is_infrastructure
 
 
 def _late(judge: Judge, request: JudgeRequest, began: float) -> Judgment:

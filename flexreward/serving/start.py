@@ -91,25 +91,23 @@ def ray_options(recipe: ServeRecipe, *, own: bool) -> dict[str, Any]:
     }
 
 
-def deploy(recipe: ServeRecipe, *, say: Say) -> None:
-    """Put the application on the cluster and wait until every copy runs.
+def deploy(recipe: ServeRecipe, *, say: Say, given_up: Callable[[], bool] = lambda: False) -> None:
+    """Put the application on the cluster and wait until every copy runs. Where another recipe runs there, what differs
+    is replaced, and what was accepted is answered.
+
+    Args:
+        given_up: Whether to wait no longer.
 
     Raises:
         JudgeError: One cannot be started.
     """
     from ray import serve
     from ray.serve.config import HTTPOptions
-    from ray.serve.schema import LoggingConfig
 
-    from flexreward.serving.deployment import application
-
-    # Ray writes paths into its access log, and a key may stand in one.
-    quiet = LoggingConfig(enable_access_log=False, log_level="WARNING")
-    serve.start(http_options=HTTPOptions(host=recipe.host, port=recipe.port), logging_config=quiet)
-    target = serve.RunTarget(target=application(recipe), name=APP, route_prefix="/", logging_config=quiet)
-    serve.run_many([target], wait_for_applications_running=False)
+    serve.start(http_options=HTTPOptions(host=recipe.host, port=recipe.port), logging_config=_quiet())
+    put(recipe)
     shown = ""
-    while True:
+    while not given_up():
         status = serve.status().applications.get(APP)
         if status is not None:
             parts = [
@@ -126,6 +124,43 @@ def deploy(recipe: ServeRecipe, *, say: Say) -> None:
             if status.status in ("DEPLOY_FAILED", "UNHEALTHY"):
                 raise JudgeError(f"the server does not start: {_why(status)}")
         time.sleep(POLL_S)
+
+
+def put(recipe: ServeRecipe) -> None:
+    """Tell Serve what is to run, and return; it goes on by itself."""
+    from ray import serve
+
+    from flexreward.serving.deployment import application, free_resources
+
+    built = application(recipe, free=free_resources())
+    target = serve.RunTarget(target=built, name=APP, route_prefix="/", logging_config=_quiet())
+    serve.run_many([target], wait_for_ingress_deployment_creation=False, wait_for_applications_running=False)
+
+
+def roll_out(recipe: ServeRecipe, *, instead_of: ServeRecipe, say: Say, given_up: Callable[[], bool]) -> None:
+    """Serve another recipe from now on.
+
+    Args:
+        given_up: Whether to wait no longer.
+
+    Raises:
+        RecipeError: It cannot be: it listens elsewhere, or a key cannot be read.
+        JudgeError: A judge cannot be started.
+    """
+    for name in ("host", "port"):
+        if getattr(recipe, name) != getattr(instead_of, name):
+            raise RecipeError(f"{name}: a server that runs cannot be moved; start another")
+    recipe.keys()
+    deploy(recipe, say=say, given_up=given_up)
+    _until_ready(f"http://{recipe.host}:{recipe.port}", say=say, given_up=given_up)
+    say(f"the recipe {recipe.version} runs")
+
+
+def _quiet() -> Any:
+    """Ray writes paths into its access log, and a key may stand in one."""
+    from ray.serve.schema import LoggingConfig
+
+    return LoggingConfig(enable_access_log=False, log_level="WARNING")
 
 
 def check_port(host: str, port: int) -> None:
@@ -147,11 +182,11 @@ def check_port(host: str, port: int) -> None:
             ) from error
 
 
-def _until_ready(url: str, *, say: Say) -> None:
+def _until_ready(url: str, *, say: Say, given_up: Callable[[], bool] = lambda: False) -> None:
     import httpx
 
     say("waiting for a first judgment")
-    while True:
+    while not given_up():
         with contextlib.suppress(httpx.TransportError):
             if httpx.get(f"{url}/readyz", timeout=10, trust_env=False).status_code == 200:
                 return

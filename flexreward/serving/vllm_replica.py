@@ -17,7 +17,7 @@ from ray.serve.llm.deployment import LLMServer
 from flexreward.config import JudgeRecipe, vllm_options
 from flexreward.engines import orphans, vllm_models, vllm_start
 from flexreward.engines.base import Prompt, Sampling
-from flexreward.engines.ray import About, Failed
+from flexreward.engines.ray import About, Failed, Other
 from flexreward.engines.reading import Inbox
 from flexreward.engines.vllm_opening import open_checkpoint
 from flexreward.engines.vllm_writing import Writer
@@ -48,6 +48,8 @@ class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not type
         await self._resting.allowed()
         options = vllm_options(JudgeRecipe.model_validate(judge))
         self._opened = await asyncio.to_thread(open_checkpoint, **options)
+        opened = self._opened
+        self._about = About(can=opened.can, identity=opened.identity, max_context=opened.reader.max_context)
         arguments = {name: value for name, value in self._opened.options.items() if name not in OF_RAY}
         config = LLMConfig(
             model_loading_config={
@@ -73,10 +75,14 @@ class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not type
         await super().check_health()
 
     async def about(self) -> About:
-        opened = self._opened
-        return About(can=opened.can, identity=opened.identity, max_context=opened.reader.max_context)
+        return self._about
 
-    async def generate(self, key: str, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply | Failed]:
+    async def generate(
+        self, key: str, prompt: Prompt, sampling: Sampling, model: str
+    ) -> AsyncIterator[Reply | Failed | Other]:
+        if model != self._about.name:
+            yield Other(about=self._about)
+            return
         async with self._resting.at_work(), aclosing(self._written(prompt, sampling)) as replies:
             async for reply in replies:
                 yield reply
@@ -102,9 +108,9 @@ class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not type
             for work in works:
                 work.cancel()
 
-    async def reply(self, key: str, prompt: Prompt, sampling: Sampling) -> Reply | Failed:
+    async def reply(self, key: str, prompt: Prompt, sampling: Sampling, model: str) -> Reply | Failed | Other:
         """The one reply that ``sampling`` asks for."""
-        return await only(self.generate(key, prompt, sampling))
+        return await only(self.generate(key, prompt, sampling, model))
 
     async def count_tokens(self, key: str, prompt: Prompt) -> int | Failed:
         try:

@@ -177,7 +177,7 @@ drain_s: 20.0
 
 @pytest.fixture
 def ending(server: Running) -> Running:
-    """The same server, for the one test that ends it: it comes after all others."""
+    """The same server, for tests that change it for good or end it: they come after all others."""
     return server
 
 

@@ -7,7 +7,8 @@ import pytest
 serve = pytest.importorskip("ray.serve")
 
 from flexreward.errors import RecipeError  # noqa: E402
-from flexreward.serving.deployment import build  # noqa: E402
+from flexreward.serving.deployment import application, build, surge_percent  # noqa: E402
+from flexreward.serving.recipe import ServedJudge, parse_serve_recipe  # noqa: E402
 
 FIELDS = {"judges": {"a": {"judge": "scripted:longer", "replicas": 2}, "b": "scripted:first"}, "store": "none"}
 
@@ -52,3 +53,30 @@ def test_copies_that_come_and_go_with_the_load_are_told_to_serve():
     found = deployments(judges={"a": {"judge": "scripted:longer", "replicas": {"min": 2, "max": 5, "in_flight": 8.0}}})
     scaling = found["Engine-a"]._deployment_config.autoscaling_config
     assert (scaling.min_replicas, scaling.max_replicas, scaling.target_ongoing_requests) == (2, 5, 8.0)
+
+
+def test_what_only_the_ingress_copies_read_of_a_judge_restarts_no_engine():
+    before = versions()
+    for change in ({"template": "pair"}, {"temperature": 0.5, "votes": 3}, {"max_tokens": 7}):
+        judge = {"model": "scripted:longer", "engine": "scripted"} | change
+        after = versions(judges=FIELDS["judges"] | {"a": {"judge": judge, "replicas": 2}})
+        assert {name for name in before if before[name] != after[name]} == {"Ingress"}
+    more = versions(judges=FIELDS["judges"] | {"a": {"judge": "scripted:longer", "replicas": 3}})
+    assert {name for name in before if before[name] != more[name]} == {"Ingress"}
+
+
+def test_new_copies_of_an_engine_stand_before_the_old_ones_go_where_there_is_room():
+    def percent(free, replicas=4, **fields):
+        judge = {"model": "m", "engine": "vllm", "options": {"tensor_parallel": fields.pop("tensor_parallel", 1)}}
+        return surge_percent(ServedJudge(judge=judge, replicas=replicas, **fields), free)
+
+    node = {"CPU": 4.0, "GPU": 2.0}
+    assert percent([{"CPU": 1.0}], cpus=1.0) == 25
+    assert percent([{"CPU": 0.5}, {"CPU": 0.9}], cpus=1.0) == 0
+    assert percent([node, node], gpus=1.0) == 100
+    assert percent([node, node], gpus=1.0, tensor_parallel=4) == 25
+    assert percent([{"CPU": 64.0}], gpus=1.0) == 0
+    assert percent([], cpus=0.0) == 100
+    recipe = parse_serve_recipe(FIELDS, "args")
+    _, _, engines = application(recipe, free=[{"CPU": 1.0}])._bound_deployment.init_args
+    assert engines["a"]._bound_deployment._deployment_config.max_surge_percent == 50

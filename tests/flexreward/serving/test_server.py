@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -196,6 +197,37 @@ def test_what_was_accepted_is_answered_before_a_judge_sleeps_and_its_lease_wakes
     assert "asleep" in refused.json()["error"]
     time.sleep(slept["lease_s"])
     assert [reason for answer in (calls(server, "woken")(0),) for reason in answer["reasons"]] == [None] * 5
+
+
+def test_a_changed_recipe_rolls_out_under_load_and_no_outcome_is_half_of_each(ending):
+    others, ours = ending.replicas("Engine-busy"), ending.replicas("Engine-judge")
+    path, rolled = ending.log.parent / "recipe.yaml", threading.Event()
+    path.write_text(path.read_text().replace("model: 'scripted:longer', engine", "model: 'scripted:first', engine"))
+
+    def ask(thread: int) -> list[dict]:
+        found = []
+        while not rolled.is_set():
+            request = {"prompt": f"rolled {thread} {len(found)}", "completions": ["short", "a good deal longer"]}
+            answer = ending.post("/v1/judge", {"requests": [request]})
+            assert answer.status_code == 200, answer.text
+            found += answer.json()["outcomes"]
+        return found
+
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(ask, thread) for thread in range(8)]
+        time.sleep(1.0)
+        ending.process.send_signal(signal.SIGHUP)
+        until = time.monotonic() + 150
+        while " runs\n" not in ending.log.read_text() and time.monotonic() < until:
+            time.sleep(0.1)
+        time.sleep(1.0)
+        rolled.set()
+        outcomes = [outcome for future in futures for outcome in future.result()]
+    assert [outcome["reason"] for outcome in outcomes] == [None] * len(outcomes)
+    said = {(outcome["judge"], *(tuple(order["scores"]) for order in outcome["orders"])) for outcome in outcomes}
+    assert len(said) == len({judge for judge, *_ in said}) == 2
+    assert not set(ours) & set(ending.replicas("Engine-judge"))
+    assert others == ending.replicas("Engine-busy")
 
 
 def test_at_the_end_what_was_accepted_is_answered(ending):

@@ -30,6 +30,7 @@ FIRST_S, LONGEST_S = 0.2, 8.0
 """Of the pauses between tries (see ``flexreward.asking.pause_s``)."""
 MARGIN, MOST_MARGIN_S = 0.1, 2.0
 """The share of the time that is left, and the most of it, that the server is not told of: for the way back."""
+RELOAD_S, RELOAD_POLL_S = 900.0, 0.5
 SHORTEST_S = 0.02
 """With less time than this a server is not asked."""
 SPLIT = frozenset({400, 413, 422})
@@ -156,6 +157,45 @@ class RewardClient:
             return wire.Ranking(order=None, scores=None, reason=found.reason, detail=found.said)
         return found
 
+    async def reload(
+        self, model: str, *, judge: str = "", digest: str | None = None, deadline_s: float = RELOAD_S
+    ) -> str:
+        """Have a judge run other weights, and wait until what is asked is judged by them and by nothing else.
+
+        Needs an admin's key. Calls that are under way are answered meanwhile, by the old weights or the new.
+
+        Args:
+            model: A folder in the ``reload_from`` of the server's recipe, as a path from there.
+            digest: That the weights must have (``flexreward.engines.weights.digest``), where they may be written still.
+
+        Returns:
+            The digest of the weights.
+
+        Raises:
+            UserError: The weights cannot be taken or do not run, or are not there in time; one line.
+        """
+        loop = asyncio.get_running_loop()
+        until = loop.time() + deadline_s
+
+        def body(told_s: float) -> bytes:
+            return wire.reload_body(model, judge=judge, digest=digest)
+
+        async with self._connect() as http:
+            begun = await self._ask(http, _Call("/v1/reload", body, wire.read_reload), until)
+            if isinstance(begun, _Failure):
+                raise UserError(f"reload: {begun.said}")
+            while loop.time() < until:
+                runs = await self._ask(http, _Call("/v1/reload", _nothing, wire.read_runs, method="GET"), until)
+                if isinstance(runs, _Failure):
+                    raise UserError(f"reload: {runs.said}")
+                if runs.recipe == begun.recipe and runs.state == "failed":
+                    raise UserError(f"reload: {model} does not run: {runs.detail}")
+                weights = runs.weights.get(begun.judge)
+                if runs.recipe == begun.recipe and runs.state == "settled" and weights == begun.weights:
+                    return begun.weights
+                await asyncio.sleep(RELOAD_POLL_S)
+        raise UserError(f"reload: {self.url}: {model} is still being rolled out after {deadline_s:g} s")
+
     async def _batch(
         self, http: httpx.AsyncClient, batch: list[wire.Parcel], judge: str, until: float, slots: asyncio.Semaphore
     ) -> dict[int, Rewarded]:
@@ -206,8 +246,8 @@ class RewardClient:
         try:
             async with limit:
                 content = await asyncio.to_thread(call.body, told_s)
-                response = await http.post(f"{self.url}{call.path}", content=content, headers=headers)
-                if response.status_code == 200:
+                response = await http.request(call.method, f"{self.url}{call.path}", content=content, headers=headers)
+                if response.status_code in (200, 202):
                     return await asyncio.to_thread(call.read, response.content)
         except TimeoutError:
             if not limit.expired():
@@ -248,6 +288,11 @@ class _Call(Generic[T]):
     """From the seconds that the server is told."""
     read: Callable[[bytes], T]
     """Raises ValueError where the answer is none."""
+    method: str = "POST"
+
+
+def _nothing(told_s: float) -> bytes:
+    return b""
 
 
 def _rewards_call(batch: Sequence[wire.Parcel], judge: str) -> _Call[list[Rewarded]]:

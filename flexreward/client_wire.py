@@ -264,6 +264,46 @@ def read_ranking(content: bytes, count: int) -> Ranking:
     return Ranking(order, scores, None, "")
 
 
+class Reloading(NamedTuple):
+    """Weights that are being rolled out."""
+
+    judge: str
+    weights: str
+    recipe: str
+
+
+class Runs(NamedTuple):
+    """What a server runs."""
+
+    recipe: str
+    state: str
+    detail: str
+    weights: Mapping[str, str | None]
+
+
+def reload_body(model: str, *, judge: str, digest: str | None) -> bytes:
+    """The JSON of POST /v1/reload."""
+    fields = {"model": model, "judge": judge, "digest": digest}
+    return json.dumps({name: value for name, value in fields.items() if value}).encode()
+
+
+def read_reload(content: bytes) -> Reloading:
+    """The answer to ``reload_body``. Raises ValueError where it is none."""
+    answer = json.loads(content)
+    if not isinstance(answer, dict) or not all(isinstance(answer.get(name), str) for name in Reloading._fields):
+        raise ValueError("no answer to a reload")
+    return Reloading(answer["judge"], answer["weights"], answer["recipe"])
+
+
+def read_runs(content: bytes) -> Runs:
+    """The answer of GET /v1/reload. Raises ValueError where it is none."""
+    answer = json.loads(content)
+    if not isinstance(answer, dict) or not isinstance(answer.get("weights"), dict):
+        raise ValueError("no word of what runs")
+    recipe, state, detail = (str(answer.get(name, "")) for name in ("recipe", "state", "detail"))
+    return Runs(recipe, state, detail, answer["weights"])
+
+
 def _request_fields(request: JudgeRequest) -> dict[str, Any]:
     return {
         "prompt": plain_text(request.prompt),

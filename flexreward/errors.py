@@ -7,6 +7,7 @@
     │   ├── RecipeError     a recipe or a flag: names file and field
     │   ├── OutputError     the output file belongs to another run, or cannot be written
     │   └── JudgeError      the judge cannot be found or loaded
+    │       └── WeightsError  its weights are not those that were named, or cannot be exchanged
     ├── LaterError          a server cannot take the request now: try again after ``retry_after_s``
     │   ├── BusyError       it could not be answered in time
     │   └── AsleepError     the judge sleeps
@@ -54,6 +55,12 @@ class OutputError(UserError):
 
 class JudgeError(UserError):
     """The judge that was named cannot be found or loaded."""
+
+
+class WeightsError(JudgeError):
+    """The weights are not those that were named, or cannot be exchanged."""
+
+    status = 409
 
 
 class LaterError(FlexRewardError):

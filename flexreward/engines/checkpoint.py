@@ -8,7 +8,8 @@ from typing import Any
 
 from transformers import AutoTokenizer, GenerationConfig
 
-from flexreward.engines.loading import digest, find_folder, from_pretrained, read_config
+from flexreward.engines.loading import find_folder, from_pretrained, read_config
+from flexreward.engines.weights import digest
 from flexreward.errors import JudgeError
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,15 +15,9 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import is_flash_attn_2_available, logging
 
 from flexreward.engines.families import family_of
+from flexreward.engines.weights import FILES, digest
 from flexreward.errors import JudgeError
 
-FILES = (
-    *("config.json", "generation_config.json", "*.safetensors", "*.safetensors.index.json"),
-    *("tokenizer*.json", "special_tokens_map.json", "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt"),
-    *("tokenizer.model", "chat_template*"),
-    *("preprocessor_config.json", "processor_config.json", "video_preprocessor_config.json"),
-)
-"""What a checkpoint is made of. Nothing else is fetched, read or counted in its digest."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 ATTENTIONS = ("auto", "eager", "sdpa", "flash_attention_2")
 
@@ -103,16 +96,6 @@ def _loader(config: Any) -> tuple[Any, dict[str, Any]]:
     if named["config"] is not config or config.model_type.endswith("_thinker"):
         named["key_mapping"] = {r"^thinker\.": ""}
     return getattr(transformers, family.model_class), named
-
-
-def digest(folder: Path) -> str:
-    """sha256 over the names and bytes of the checkpoint's files."""
-    whole = hashlib.sha256()
-    for path in sorted({path for pattern in FILES for path in folder.glob(pattern)}):
-        with path.open("rb") as file:
-            part = hashlib.file_digest(file, "sha256").hexdigest()
-        whole.update(f"{path.name} {part}\n".encode())
-    return whole.hexdigest()
 
 
 def find_folder(name: str) -> Path:

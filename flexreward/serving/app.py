@@ -42,6 +42,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Refusal, "description": "The body is no JSON, or says something that cannot be."},
     401: {"model": Refusal, "description": "A key is needed, or the key is wrong."},
     403: {"model": Refusal, "description": "Needs an admin key."},
+    409: {"model": Refusal, "description": "The weights are not those that were named, or cannot be exchanged."},
     413: {"model": Refusal, "description": "The body is too long, or asks for too much at once."},
     422: {"model": Refusal, "description": "A field is missing, unknown or wrong."},
     429: {"model": Refusal, "description": "Could not be answered in time: ask again after Retry-After seconds."},

@@ -28,7 +28,7 @@ APP = "flexreward"
 MANY = 100_000
 """Waits at the ledger: each is a question that stands open."""
 ROUTER = "flexreward.serving.router:JudgeRouter"
-ENGINE_FIELDS = ("replicas", "max_in_flight", "cpus", "gpus", "sleeps")
+ENGINE_FIELDS = ("replicas", "max_in_flight", "cpus", "gpus", "sleeps", "weights")
 """Of a served judge, beside its recipe: what its engine's copies follow from."""
 HEALTH = {"health_check_period_s": 5.0, "health_check_timeout_s": 30.0}
 
@@ -112,7 +112,7 @@ def _engine(
         return _known_as(vllm_deployment(name, served, options, ledger), name, restarts)
     actor = {"num_cpus": served.cpus, "num_gpus": served.gpus}
     engine = serve.deployment(EngineReplica, name=f"Engine-{name}", ray_actor_options=actor, **options)
-    return _known_as(engine.bind(served.judge.model_dump(), name, ledger), name, restarts)
+    return _known_as(engine.bind(served.judge.model_dump(), name, ledger, served.weights), name, restarts)
 
 
 def surge_percent(served: ServedJudge, free: Sequence[Mapping[str, float]]) -> int:

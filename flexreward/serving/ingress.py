@@ -25,6 +25,8 @@ from flexreward.serving.live import live_routes
 from flexreward.serving.logs import log_with_serve
 from flexreward.serving.phase_routes import phase_routes
 from flexreward.serving.recipe import ServedJudge, ServeRecipe
+from flexreward.serving.reload_routes import reload_routes
+from flexreward.serving.reloading import Reloader
 from flexreward.serving.service import JudgeService, OpenJudge
 from flexreward.serving.shared_ledger import RemoteCohorts, RemoteLedger, RemotePhases
 from flexreward.templates import load_template
@@ -85,7 +87,8 @@ class JudgeIngress:
         viewer = admin_of if reward_keys or admin_keys else caller_of
         spoken = dialects.routers(self.service, neutral=self.recipe.neutral)
         asleep = phase_routes(RemotePhases(self.ledger), tuple(self.recipe.judges))
-        routers = (live_routes(self.ledger.board, viewer=viewer), asleep, *spoken)
+        reload = reload_routes(Reloader(self.recipe, self.service))
+        routers = (live_routes(self.ledger.board, viewer=viewer), asleep, reload, *spoken)
         return build_app(self.service, bounds=bounds, ready=self._missing, traffic=self.traffic, routers=routers)
 
     def _counted(self) -> Delta:

@@ -110,6 +110,8 @@ class ServedJudge(_Fields):
     """Cores that one copy reserves."""
     gpus: Annotated[float, Field(ge=0)] = 0.0
     """GPUs that one copy reserves; with vLLM, those of each of its workers."""
+    weights: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")] = None
+    """Digest that the model's files must have, as ``/v1/reload`` tells it: a copy that finds others does not start."""
     group_reward: GroupReward | None = None
     """Where this judge's rewards come about in another way than the recipe's ``group_reward``."""
     sleeps: bool = False
@@ -153,6 +155,8 @@ class ServeRecipe(_Fields):
     """Hosts that images, sounds and films may be fetched from; none by default."""
     neutral: Annotated[float, Field(ge=0, le=1)] = 0.5
     """What stands for an unscored completion where a framework takes no null and its group has no mean."""
+    reload_from: str | None = None
+    """Folder that ``/v1/reload`` may take weights from, on every node the same; without one it takes none."""
     asleep: Literal["refuse", "wait"] = "refuse"
     """What becomes of a request while the judge sleeps: 503 with Retry-After, or waiting until its deadline."""
     group_reward: GroupReward = "score"
@@ -257,6 +261,8 @@ def parse_serve_recipe(fields: Mapping[str, Any], where: str, *, folder: Path | 
         values["media_hosts"] = tuple(values["media_hosts"])
     if isinstance(store := values.get("store"), str) and store != "none":
         values["store"] = str(folder / store)
+    if isinstance(reload_from := values.get("reload_from"), str):
+        values["reload_from"] = str(folder / reload_from)
     return _validated(ServeRecipe, values, where)
 
 

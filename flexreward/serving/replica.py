@@ -12,7 +12,7 @@ from typing import Any, cast
 from flexreward.config import JudgeRecipe, open_engine
 from flexreward.engines.base import CountingEngine, Engine, Prompt, Sampling
 from flexreward.engines.ray import About, Failed, Other
-from flexreward.errors import EngineError
+from flexreward.errors import EngineError, JudgeError
 from flexreward.serving.logs import log_with_serve
 from flexreward.serving.resting import PROBE, PROBED, Resting, first_words
 from flexreward.types import Reply
@@ -25,10 +25,11 @@ class EngineReplica:
         judge: Fields of its recipe.
         name: Of the judge.
         ledger: Handle of the owner of the judge's phase. While the judge sleeps the engine is closed.
+        weights: Digest that the model's must have.
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, judge: dict[str, Any], name: str = "", ledger: Any = None
+        self, judge: dict[str, Any], name: str = "", ledger: Any = None, weights: str | None = None
     ) -> None:
         log_with_serve()
         self._recipe = JudgeRecipe.model_validate(judge)
@@ -37,6 +38,7 @@ class EngineReplica:
         await self._resting.allowed()
         await self._open()
         self._about = about(self.engine)
+        check_weights(self._about, weights)
         self._resting.begin()
 
     async def about(self) -> About:
@@ -110,3 +112,14 @@ def about(engine: Any) -> About:
         identity=dict(engine.identity),
         max_context=engine.max_context if engine.can.counts else None,
     )
+
+
+def check_weights(about: About, expected: str | None) -> None:
+    """Refuse other weights than were named, such as a folder's that somebody wrote into.
+
+    Raises:
+        JudgeError: They are others.
+    """
+    found = about.identity.get("weights", "none that can be named")
+    if expected is not None and found != expected:
+        raise JudgeError(f"weights: expected {expected}, found {found}; was the folder written into?")

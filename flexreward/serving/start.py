@@ -122,7 +122,7 @@ def deploy(recipe: ServeRecipe, *, say: Say, given_up: Callable[[], bool] = lamb
             if status.status == "RUNNING":
                 return
             if status.status in ("DEPLOY_FAILED", "UNHEALTHY"):
-                raise JudgeError(f"the server does not start: {_why(status)}")
+                raise JudgeError(f"the server does not start: {why(status)}")
         time.sleep(POLL_S)
 
 
@@ -204,7 +204,7 @@ def _drained(recipe: ServeRecipe, *, say: Say) -> None:
         time.sleep(POLL_S)
 
 
-def _why(status: Any) -> str:
+def why(status: Any) -> str:
     """What the last error of whichever deployment failed says, in one line."""
     messages = [one.message for one in status.deployments.values() if one.message] + [status.message]
     lines = [line.strip() for message in messages for line in message.splitlines() if line.strip()]

@@ -23,7 +23,7 @@ from flexreward.engines.vllm_opening import open_checkpoint
 from flexreward.engines.vllm_writing import Writer
 from flexreward.errors import EngineError
 from flexreward.serving.recipe import ServedJudge
-from flexreward.serving.replica import only
+from flexreward.serving.replica import check_weights, only
 from flexreward.serving.resting import PROBE, PROBED, Resting, first_words
 from flexreward.types import Reply
 
@@ -39,10 +39,11 @@ class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not type
         judge: Fields of the judge's recipe.
         sleeps: Whether its memory on a GPU can be given up.
         ledger: Handle of the owner of the judge's phase.
+        weights: Digest that the model's must have.
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, llm_config: LLMConfig, *, judge: dict[str, Any], sleeps: bool, ledger: Any
+        self, llm_config: LLMConfig, *, judge: dict[str, Any], sleeps: bool, ledger: Any, weights: str | None
     ) -> None:
         self._resting = Resting(ledger, llm_config.model_id, free=self.sleep, restore=self.wakeup, say=self._say)
         await self._resting.allowed()
@@ -50,6 +51,7 @@ class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not type
         self._opened = await asyncio.to_thread(open_checkpoint, **options)
         opened = self._opened
         self._about = About(can=opened.can, identity=opened.identity, max_context=opened.reader.max_context)
+        check_weights(self._about, weights)
         arguments = {name: value for name, value in self._opened.options.items() if name not in OF_RAY}
         config = LLMConfig(
             model_loading_config={
@@ -140,7 +142,12 @@ def vllm_deployment(name: str, served: ServedJudge, options: dict[str, Any], led
     return build_llm_deployment(
         config,
         name_prefix="Engine-",
-        bind_kwargs={"judge": judge.model_dump(), "sleeps": served.sleeps and bool(served.gpus), "ledger": ledger},
+        bind_kwargs={
+            "judge": judge.model_dump(),
+            "sleeps": served.sleeps and bool(served.gpus),
+            "ledger": ledger,
+            "weights": served.weights,
+        },
         override_serve_options=options,
         deployment_cls=VLLMReplica,
     )

@@ -141,8 +141,12 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
 
 @pytest.fixture(scope="session")
 def closed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the judge ``endless`` writes into."""
-    return tmp_path_factory.mktemp("endless") / "closed.txt"
+    """What the judge ``endless`` writes into, beside its weights and others."""
+    folder = tmp_path_factory.mktemp("endless")
+    for score, name in enumerate(("first", "second"), 1):
+        (folder / name).mkdir()
+        (folder / name / "config.json").write_text(f'{{"score": {score}}}')
+    return folder / "closed.txt"
 
 
 @pytest.fixture(scope="session")
@@ -161,7 +165,7 @@ judges:
     cpus: 0.5
     group_reward: win_rate
   endless:
-    judge: {{model: '{closed}', engine: 'tests.flexreward.serving.slow:EndlessEngine'}}
+    judge: {{model: '{closed.parent / "first"}', engine: 'tests.flexreward.serving.slow:EndlessEngine'}}
     cpus: 0.5
   busy:
     judge: {{model: busy, engine: 'tests.flexreward.serving.slow:BusyEngine'}}
@@ -170,6 +174,7 @@ judges:
 {VLLM if importlib.util.find_spec("vllm") else ""}
 ingress_replicas: 2
 store: store.sqlite
+reload_from: {closed.parent}
 drain_s: 20.0
 """
     )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 from flexreward.engines.base import Capabilities, Prompt, Sampling
+from flexreward.engines.weights import digest
 from flexreward.types import Reply
 
 WARM = "2 + 2"
@@ -18,22 +20,25 @@ WEIGHTS_MIB = 200
 
 
 class EndlessEngine:
-    """Answers the first judgment, by which a server gets ready, and no other.
+    """Answers the first judgment, by which a server gets ready, and others that say the same, and ends no other.
 
     Args:
-        model: File that gets a line for each generation that was closed.
+        model: A folder whose config.json says with which score. Beside it, closed.txt gets a line for each generation
+            that was closed.
     """
 
     can = Capabilities(token_ids=True)
 
     def __init__(self, model: str, **_: Any) -> None:
-        self.identity = {"engine": "endless", "model": model}
-        self._path = Path(model)
+        folder = Path(model)
+        self._score = json.loads((folder / "config.json").read_text())["score"]
+        self.identity = {"engine": "endless", "weights": digest(folder)}
+        self._path = folder.parent / "closed.txt"
         self._weights = b"w" * (WEIGHTS_MIB * MIB)
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply]:
         if WARM in prompt.user:
-            yield Reply(text="<think></think><answer>1</answer>")
+            yield Reply(text=f"<think></think><answer>{self._score}</answer>")
             return
         try:
             await asyncio.sleep(3600)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -17,6 +18,10 @@ from pathlib import Path
 
 import httpx
 import pytest
+
+from flexreward.client import RewardClient
+from flexreward.engines.weights import digest
+from flexreward.errors import UserError
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -197,6 +202,21 @@ def test_what_was_accepted_is_answered_before_a_judge_sleeps_and_its_lease_wakes
     assert "asleep" in refused.json()["error"]
     time.sleep(slept["lease_s"])
     assert [reason for answer in (calls(server, "woken")(0),) for reason in answer["reasons"]] == [None] * 5
+
+
+def test_other_weights_answer_under_another_fingerprint_once_the_reload_has_returned(ending, closed):
+    call = {"requests": [{"prompt": "2 + 2", "completions": ["4"]}], "judge": "endless"}
+    client = RewardClient(ending.url, key=ending.admin_key)
+    (before,) = ending.post("/v1/judge", call).json()["outcomes"]
+    assert ending.post("/v1/reload", {"model": "second"}).status_code == 403
+    with pytest.raises(UserError, match=r"409.*expected 0+, found"):
+        asyncio.run(client.reload("second", judge="endless", digest="0" * 64))
+    weights = asyncio.run(client.reload("second", judge="endless", digest=digest(closed.parent / "second")))
+    assert weights == digest(closed.parent / "second")
+    for _ in range(8):  # whichever ingress copy answers
+        (after,) = ending.post("/v1/judge", call).json()["outcomes"]
+        assert (before["scores"], after["scores"]) == ([1.0], [2.0])
+        assert before["judge"] != after["judge"]
 
 
 def test_a_changed_recipe_rolls_out_under_load_and_no_outcome_is_half_of_each(ending):

@@ -1,0 +1,158 @@
+"""Other weights for a judge while the server runs: its recipe with another model, rolled out from within.
+
+Whatever changes weights goes the one road of a changed recipe: so a copy that Serve starts anew later runs the new
+weights too, and no two weights ever answer under one fingerprint.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+from flexreward.engines.ray import RayEngine
+from flexreward.engines.weights import check_whole, digest
+from flexreward.errors import JudgeError, LaterError, RecipeError, WeightsError
+from flexreward.serving.recipe import ServeRecipe
+from flexreward.serving.service import JudgeService
+from flexreward.serving.start import APP, put, why
+
+WITHOUT_WEIGHTS = ("scripted", "openai")
+LOOK_S = 5.0
+
+
+class State(StrEnum):
+    """How far the roll-out of a recipe is."""
+
+    ROLLING = "rolling"
+    SETTLED = "settled"
+    """Nothing of another recipe is left."""
+    FAILED = "failed"
+    """A copy does not start; what stood before still does where there was room for both."""
+
+
+class Reloaded(NamedTuple):
+    judge: str
+    weights: str
+    """Digest of the new ones."""
+    recipe: ServeRecipe
+    """What is to run."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Runs:
+    """What a server runs."""
+
+    recipe: str
+    """Version."""
+    state: State
+    detail: str
+    """Why it failed, in one line."""
+    weights: dict[str, str | None]
+    """By judge: the digest, where its engine has one."""
+
+
+def reloaded(recipe: ServeRecipe, *, judge: str, model: str, weights: str | None) -> Reloaded:
+    """The recipe with other weights for a judge. Reads all of them.
+
+    Args:
+        model: A folder in ``reload_from``.
+        weights: The digest that they must have.
+
+    Raises:
+        RecipeError: There is no such judge.
+        WeightsError: They are not there, are others, are cut, or the judge has none that can be exchanged.
+    """
+    name = judge or next(iter(recipe.judges))
+    if name not in recipe.judges:
+        raise RecipeError(f"judge: no judge {name!r}, expected one of {', '.join(recipe.judges)}")
+    served = recipe.judges[name]
+    if served.judge.engine in WITHOUT_WEIGHTS:
+        raise WeightsError(f"judge: the engine {served.judge.engine} of {name} has no weights here")
+    if served.judge.calibrator is not None:
+        raise WeightsError(f"judge: {name} has a calibrator, which was fitted to its weights; deploy both together")
+    folder = _folder(recipe, model)
+    try:
+        check_whole(folder)
+        found = digest(folder)
+    except OSError as error:
+        raise WeightsError(f"model: {model}: cannot be read: {error.strerror}") from error
+    except JudgeError as error:
+        raise WeightsError(f"model: {error}") from error
+    if weights is not None and found != weights:
+        raise WeightsError(f"digest: expected {weights}, found {found} in {model}; is it still being written?")
+    newer = served.model_copy(
+        update={"judge": served.judge.model_copy(update={"model": str(folder)}), "weights": found}
+    )
+    return Reloaded(name, found, recipe.model_copy(update={"judges": {**recipe.judges, name: newer}}))
+
+
+def _folder(recipe: ServeRecipe, model: str) -> Path:
+    """Where the weights are: nowhere but where the recipe allows, links included."""
+    if recipe.reload_from is None:
+        raise WeightsError("reload_from: the recipe names no folder that weights may be taken from")
+    allowed = Path(recipe.reload_from).resolve()
+    try:
+        folder = (allowed / model).resolve()
+        is_there = folder.is_dir()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise WeightsError(f"model: {model[:100]!r} is no path") from error
+    if allowed not in folder.parents:
+        raise WeightsError(f"model: {model[:100]} is no folder in the recipe's reload_from")
+    if not is_there:
+        raise WeightsError(f"model: {model[:100]} is not there")
+    return folder
+
+
+class Reloader:
+    """``reloaded`` of a server that runs, asked at one of its ingress copies, which the roll-out replaces too."""
+
+    def __init__(self, recipe: ServeRecipe, service: JudgeService) -> None:
+        self._recipe = recipe
+        self._service = service
+
+    async def reload(self, *, judge: str, model: str, weights: str | None) -> Reloaded:
+        """Begin to roll the weights out. Raises as ``reloaded`` does.
+
+        Raises:
+            LaterError: Another roll-out is under way, and this copy may know only what was before it.
+        """
+        state, _ = await asyncio.to_thread(_state)
+        if state is State.ROLLING:
+            error = LaterError("a roll-out is under way; ask again when it is through")
+            error.retry_after_s = LOOK_S
+            raise error
+        found = await asyncio.to_thread(reloaded, self._recipe, judge=judge, model=model, weights=weights)
+        await asyncio.to_thread(put, found.recipe)
+        return found
+
+    async def runs(self) -> Runs:
+        """What runs now, as the engines' copies themselves say."""
+        state, detail = await asyncio.to_thread(_state)
+        await asyncio.gather(*(self._look(name) for name in self._recipe.judges))
+        engines = {name: one.engine for name, one in self._service.judges.items()}
+        weights = {name: engine.identity.get("weights") for name, engine in engines.items()}
+        return Runs(recipe=self._recipe.version, state=state, detail=detail, weights=weights)
+
+    async def _look(self, name: str) -> None:
+        engine = self._service.judges[name].engine
+        assert isinstance(engine, RayEngine)
+        try:
+            async with asyncio.timeout(LOOK_S):
+                await engine.look()
+        except TimeoutError:  # its copies are being started
+            return
+        self._service.followed(name, engine)
+
+
+def _state() -> tuple[State, str]:
+    from ray import serve
+
+    found = serve.status().applications.get(APP)
+    if found is None or found.status in ("DEPLOYING", "NOT_STARTED"):
+        return State.ROLLING, ""
+    if found.status == "DEPLOY_FAILED":
+        return State.FAILED, why(found)
+    return State.SETTLED, ""

@@ -19,6 +19,7 @@ from flexreward.serving.admission import Admission
 from flexreward.serving.app import Bounds, build_app
 from flexreward.serving.board import Delta
 from flexreward.serving.callers import Traffic, admin_of, caller_of
+from flexreward.serving.chat_routes import chat_routes
 from flexreward.serving.gate import Gate
 from flexreward.serving.grouping import Grouping
 from flexreward.serving.live import live_routes
@@ -88,7 +89,9 @@ class JudgeIngress:
         spoken = dialects.routers(self.service, neutral=self.recipe.neutral)
         asleep = phase_routes(RemotePhases(self.ledger), tuple(self.recipe.judges))
         reload = reload_routes(Reloader(self.recipe, self.service))
-        routers = (live_routes(self.ledger.board, viewer=viewer), asleep, reload, *spoken)
+        routers = [live_routes(self.ledger.board, viewer=viewer), asleep, reload, *spoken]
+        if self.recipe.openai:
+            routers.append(chat_routes(self.service, hosts=bounds.media_hosts, limits=bounds.limits))
         return build_app(self.service, bounds=bounds, ready=self._missing, traffic=self.traffic, routers=routers)
 
     def _counted(self) -> Delta:

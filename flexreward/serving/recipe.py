@@ -161,6 +161,8 @@ class ServeRecipe(_Fields):
     """What becomes of a request while the judge sleeps: 503 with Retry-After, or waiting until its deadline."""
     group_reward: GroupReward = "score"
     """How a completion's reward comes about: from its own score, or from comparing it with its group."""
+    openai: bool = False
+    """Whether the judges' models themselves answer at ``/v1/chat/completions``, under the same keys."""
     drain_s: Annotated[float, Field(ge=0)] = 60.0
     """Longest wait at the end for what was accepted."""
     dashboard: bool = False

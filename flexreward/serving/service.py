@@ -8,11 +8,21 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, replace
 from time import perf_counter
+from typing import Any, cast
 
 from flexreward.config import JudgeRecipe, open_judge
-from flexreward.engines.base import Engine
+from flexreward.engines.base import Engine, Prompt, Sampling
 from flexreward.engines.ray import SHARED, RayEngine
-from flexreward.errors import BusyError, EngineError, OutputError, RecipeError, SampleError, UserError
+from flexreward.errors import (
+    BusyError,
+    DeadlineError,
+    EngineError,
+    OutputError,
+    RecipeError,
+    RefusedError,
+    SampleError,
+    UserError,
+)
 from flexreward.groups import Method
 from flexreward.judge import Judge
 from flexreward.ledger import Ledger
@@ -23,7 +33,7 @@ from flexreward.serving.contract import Caller, Judged, Rewarded, RewardItem
 from flexreward.serving.gate import Gate
 from flexreward.templates import load_template, template_ids
 from flexreward.templates.fitting import fitting_id
-from flexreward.types import JudgeRequest, Judgment, OrderOutcome, Reason, Unscored, Verdict
+from flexreward.types import JudgeRequest, Judgment, OrderOutcome, Reason, Reply, Unscored, Verdict
 
 GRACE_S = 5.0
 """After a judgment's own deadline, for what watches over no deadline itself."""
@@ -145,6 +155,72 @@ class JudgeService:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
             opened.admission.done(left)
+
+    async def write(
+        self, prompt: Prompt, sampling: Sampling, *, judge: str = "", deadline_s: float | None = None
+    ) -> AsyncGenerator[Reply, None]:
+        """What a judge's model itself writes, each reply as it ends. Nothing of it is kept or found again.
+
+        Raises:
+            EngineError: The engine cannot, or did not in time.
+            BusyError, AsleepError: As ``rewards`` does.
+        """
+        until = self._until(deadline_s)
+        async with self.gate.entered(self.name_of(judge), until=until) as is_inside:
+            if not is_inside:
+                raise DeadlineError("the judge was asleep until time was up")
+            with self.admitted(judge, 1, deadline_s=until - asyncio.get_running_loop().time()):
+                # In a task of its own: whoever reads may be another task each time, and a limit of time holds for one.
+                written: asyncio.Queue[Reply | Exception | None] = asyncio.Queue()
+                work = asyncio.create_task(self._write(prompt, sampling, judge, until, written.put_nowait))
+                try:
+                    while (found := await written.get()) is not None:
+                        if isinstance(found, Exception):
+                            raise found
+                        yield found
+                finally:
+                    work.cancel()
+                    await asyncio.gather(work, return_exceptions=True)
+
+    async def _write(
+        self,
+        prompt: Prompt,
+        sampling: Sampling,
+        judge: str,
+        until: float,
+        put: Callable[[Reply | Exception | None], None],
+    ) -> None:
+        """Hand on each reply, then what ended them."""
+        try:
+            async with asyncio.timeout_at(until), self._named(judge).admission.lane() as count:
+                async with aclosing(self._written(prompt, sampling, judge)) as replies:
+                    async for reply in replies:
+                        put(reply)
+                count()
+            put(None)
+        except TimeoutError:
+            put(DeadlineError("the reply did not come in time"))
+        except Exception as error:
+            put(error)
+
+    async def _written(self, prompt: Prompt, sampling: Sampling, judge: str) -> AsyncGenerator[Reply, None]:
+        """All replies are of one model: what stands there now is asked where none had come yet."""
+        num_written = 0
+        while True:
+            engine = self._named(judge).engine
+            engine.can.check(prompt)
+            _check(sampling, engine, prompt)
+            try:
+                async with aclosing(cast(Any, engine.generate(prompt, sampling))) as replies:
+                    async for reply in replies:
+                        num_written += 1
+                        yield reply
+                if not num_written:
+                    raise EngineError("the engine ended without a reply")
+                return
+            except EngineError:
+                if not self.followed(judge, engine) or num_written:
+                    raise
 
     def check(
         self, request: JudgeRequest, *, caller: Caller, judge: str = "", template: str = "", where: str = "the request"
@@ -315,6 +391,22 @@ def rewarded(judgment: Judgment) -> Rewarded:
 def _shared(request: JudgeRequest) -> str:
     """What the prompts about this request have in common with those about other completions of the same prompt."""
     return repr((request.prompt if not request.media else [one.digest for one in request.media], request.rubric))
+
+
+def _check(sampling: Sampling, engine: Engine, prompt: Prompt) -> None:
+    """Refuse what the engine would have to leave out.
+
+    Raises:
+        RefusedError: It names what.
+    """
+    lacking = {
+        "continue_final_message": bool(prompt.prefix) and not engine.can.prefix,
+        "logprobs": bool(sampling.logprobs) and not engine.can.logprobs,
+        "structured_outputs": sampling.pattern is not None and not engine.can.constrained,
+    }
+    for name, is_lacking in lacking.items():
+        if is_lacking:
+            raise RefusedError(f"{name}: the judge's engine has none; leave it out")
 
 
 def _failed(judgment: Judgment) -> bool:

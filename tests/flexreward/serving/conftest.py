@@ -176,6 +176,7 @@ ingress_replicas: 2
 store: store.sqlite
 reload_from: {closed.parent}
 drain_s: 20.0
+openai: true
 """
     )
 

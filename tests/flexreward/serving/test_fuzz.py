@@ -13,18 +13,51 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from flexreward.media.limits import LIMITS
 from flexreward.serving.app import Bounds, build_app
 from flexreward.serving.board import Board
+from flexreward.serving.chat_routes import chat_routes
 from flexreward.serving.live import live_routes
-from tests.flexreward.serving.served import client_of, service_over
+from flexreward.serving.phase_routes import phase_routes
+from flexreward.serving.phases import Phase, Rest
+from flexreward.serving.recipe import parse_serve_recipe
+from flexreward.serving.reload_routes import reload_routes
+from flexreward.serving.reloading import Runs, State, reloaded
+from flexreward.serving.shared_ledger import Whereabouts
+from tests.flexreward.serving.served import ADMIN, client_of, service_over
 
 
 async def empty():
     return Board()
 
 
+class Instant:
+    """Judges that sleep and wake at once, and weights that are never there."""
+
+    async def sleep(self, judge, lease_s):
+        return Whereabouts(Rest(Phase.ASLEEP, "t", lease_s), True)
+
+    async def wake(self, judge):
+        return Whereabouts(Rest(Phase.AWAKE, "t"), True)
+
+    async def reload(self, *, judge, model, weights):
+        return reloaded(RECIPE, judge=judge, model=model, weights=weights)
+
+    async def runs(self):
+        return Runs(recipe=RECIPE.version, state=State.SETTLED, detail="", weights={"main": None})
+
+
+RECIPE = parse_serve_recipe({"judges": {"main": {"model": "m"}}, "reload_from": "nowhere"}, "args")
+
+
+def routers_over(service):
+    chat = chat_routes(service, hosts=frozenset(), limits=LIMITS)
+    return [live_routes(empty), phase_routes(Instant(), ("main",)), reload_routes(Instant()), chat]
+
+
 def app():
-    return build_app(service_over(), bounds=Bounds(max_requests=50), routers=[live_routes(empty)])
+    service = service_over()
+    return build_app(service, bounds=Bounds(max_requests=50, admin_keys=[ADMIN]), routers=routers_over(service))
 
 
 schema = schemathesis.openapi.from_asgi("/openapi.json", app())
@@ -34,7 +67,7 @@ schema = schemathesis.openapi.from_asgi("/openapi.json", app())
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_request_of_the_schema_or_beside_it_breaks_the_server(case):
     case.validate_response(
-        case.call(),
+        case.call(headers={"Authorization": f"Bearer {ADMIN}"}),
         checks=[not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance],
     )
 
@@ -61,6 +94,15 @@ BODIES = {
     "/v1/judge": {"requests": [{"id": "a", "prompt": "p", "completions": ["ends with 1", "ends with 2"]}]},
     "/v1/rewards": {"prompts": ["p"], "completions": ["ends with 1"], "columns": {"rubric": ["r"]}, "group_size": 1},
     "/v1/rerank": {"prompt": "p", "completions": ["ends with 1", "ends with 2"], "images": []},
+    "/v1/sleep": {"judge": "main", "lease_s": 9, "wait_s": 1},
+    "/v1/reload": {"model": "m", "digest": "0" * 64},
+    "/v1/chat/completions": {
+        "model": "main",
+        "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "u"}]}],
+        "max_tokens": 9,
+        "stop": ["x"],
+        "stream": True,
+    },
 }
 
 
@@ -93,7 +135,9 @@ def raw(rng, path):
 async def test_ten_thousand_broken_bodies_are_answered_200_or_4xx_with_one_line():
     rng = random.Random(0)
     seen = {}
-    async with client_of(routers=[live_routes(empty)], max_requests=50) as client:
+    service = service_over()
+    bounds = {"max_requests": 50, "admin_keys": [ADMIN]}
+    async with client_of(service, routers=routers_over(service), key=ADMIN, **bounds) as client:
         for _ in range(10_000):
             path = rng.choice(list(BODIES))
             body = raw(rng, path)

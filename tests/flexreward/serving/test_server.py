@@ -97,6 +97,17 @@ def test_other_frameworks_are_answered_in_their_own_words(server):
     assert 0 < reward < 1
 
 
+def test_the_models_themselves_answer_openais_clients(server):
+    headers = {"Authorization": f"Bearer {server.key}"}
+    models = httpx.get(f"{server.url}/v1/models", headers=headers, trust_env=False).json()
+    assert "busy" in [model["id"] for model in models["data"]]
+    call = {"model": "busy", "messages": [{"role": "user", "content": "x"}]}
+    whole = server.post("/v1/chat/completions", call).json()
+    assert whole["choices"][0]["message"]["content"] == "<think></think><answer>4</answer>"
+    parts = server.post("/v1/chat/completions", call | {"stream": True}).text
+    assert parts.endswith("data: [DONE]\n\n")
+
+
 def test_equal_requests_at_two_ingress_copies_are_bought_once(server):
     body = {"prompts": ["the same"], "completions": ["asked for by many at once"]}
     with ThreadPoolExecutor(16) as pool:

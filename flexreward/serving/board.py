@@ -32,6 +32,7 @@ COUNTS = {
 """What is counted for each judge, by Prometheus's name."""
 GAUGES = {
     "flexreward_waiting": "Judgments accepted and not yet answered.",
+    "flexreward_awake": "1 for a judge that is awake, 0 for one that sleeps, falls asleep or wakes.",
     "flexreward_ingress_copies": "Ingress copies that were heard of in the last seconds.",
 }
 SECONDS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 300.0, inf)
@@ -160,6 +161,8 @@ class Board:
     verdicts: deque[Read] = field(default_factory=lambda: deque(maxlen=NUM_VERDICTS))
     heard: dict[str, tuple[float, Mapping[str, int]]] = field(default_factory=dict)
     """By ingress copy: when it last said something, and what waited there."""
+    phases: Mapping[str, str] = field(default_factory=dict)
+    """Of judges that ever slept (``flexreward.serving.phases.Phase``)."""
 
     def add(self, source: str, delta: Delta, *, now: float) -> None:
         """Count what ``source`` has done; ``now`` is Unix time."""
@@ -218,6 +221,7 @@ class Board:
         ended = sum(status.values())
         return {
             "name": name,
+            "phase": self.phases.get(name, "awake"),
             "waiting": self.waiting().get(name, 0),
             "judgments": ended,
             "unscored": status.get("unscored", 0.0),
@@ -259,8 +263,11 @@ def exposition(board: Board) -> bytes:
         waiting = GaugeMetricFamily("flexreward_waiting", GAUGES["flexreward_waiting"], labels=["judge"])
         for judge, count in sorted(board.waiting().items()):
             waiting.add_metric([judge], count)
+        awake = GaugeMetricFamily("flexreward_awake", GAUGES["flexreward_awake"], labels=["judge"])
+        for judge in board.judges():
+            awake.add_metric([judge], float(board.phases.get(judge, "awake") == "awake"))
         copies = "flexreward_ingress_copies"
-        return [*found, waiting, GaugeMetricFamily(copies, GAUGES[copies], value=len(board.heard))]
+        return [*found, waiting, awake, GaugeMetricFamily(copies, GAUGES[copies], value=len(board.heard))]
 
     class Collector:
         def collect(self) -> list[Metric]:

@@ -37,6 +37,9 @@ class Gate:
         """Where this copy stands, for the owner."""
         return At(inside=dict(self._inside), rests=dict(self._rests))
 
+    def is_awake(self, judge: str) -> bool:
+        return self._rests.get(judge, Rest()).phase is Phase.AWAKE
+
     @asynccontextmanager
     async def entered(self, judge: str, *, until: float) -> AsyncIterator[bool]:
         """Be let in, and count as inside to the end of the block; whether one was in time.
@@ -48,9 +51,9 @@ class Gate:
             AsleepError: The judge sleeps, and nobody waits here; says when to come back.
         """
         loop = asyncio.get_running_loop()
-        while (rest := self._rests.get(judge, Rest())).phase is not Phase.AWAKE:
+        while not self.is_awake(judge):
             if not self._waits:
-                raise _asleep(judge, rest)
+                raise _asleep(judge, self._rests[judge])
             if loop.time() >= until:
                 yield False
                 return

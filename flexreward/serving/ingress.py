@@ -108,7 +108,7 @@ class JudgeIngress:
     async def _warm_up(self) -> None:
         """One judgment by each judge that nothing is kept of: the first is slow, and proves that there are answers."""
         for name in list(self._cold):
-            while True:
+            while self.service.gate.is_awake(name):  # one that sleeps proves itself when it wakes
                 opened = self.service.judges[name]
                 if (why := await _first(opened.recipe, opened.engine)) is None:
                     break

@@ -143,6 +143,10 @@ class Phases:
             return Rest()
         return Rest(found.phase, found.turn, max(found.until - self._clock(), 0.0))
 
+    def all(self) -> dict[str, Phase]:
+        """Of each judge that ever slept."""
+        return {judge: sleep.phase for judge, sleep in self._sleeps.items()}
+
     def is_known(self, judge: str) -> bool:
         """Whether every ingress copy has heard where the judge is."""
         rest = self.rest(judge)

@@ -12,6 +12,7 @@ import logging
 import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, time
 from typing import Any, NamedTuple
@@ -192,8 +193,8 @@ class LedgerOwner:
         self._board.add(name, delta, now=time())
 
     async def board(self) -> Board:
-        """All that was done since this process began."""
-        return self._board
+        """All that was done since this process began, and which judges sleep."""
+        return replace(self._board, phases=self._phases.all())
 
     async def cohort(self, method: str, *arguments: Any) -> Any:
         """A method of ``Cohorts``; what it refuses comes back as a value, without a traceback of this process."""

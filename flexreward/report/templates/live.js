@@ -58,7 +58,8 @@ const showJudge = (judge) => {
   const figure = make("figure");
   figure.append(chart, make("figcaption", "Rewards, from 0 on the left to 1 on the right"));
   const section = make("div");
-  section.append(make("h3", judge.name), gauges, figure);
+  const phase = judge.phase === "awake" ? "" : ` (${judge.phase})`;
+  section.append(make("h3", judge.name + phase), gauges, figure);
   return section;
 };
 

@@ -1,11 +1,13 @@
 """What is counted, how counts of several processes add up, and how Prometheus reads them."""
 
 import pickle
+from dataclasses import replace
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from flexreward.serving.board import BIN_S, COUNTS, FRESH_S, GAUGES, Board, Tally, exposition
+from flexreward.serving.phases import Phase
 from flexreward.types import JudgeRequest, Judgment, OrderOutcome, Reason, Reply, Scale, Unscored, Verdict, Vote
 
 NOW = 1_000_000.0
@@ -127,6 +129,15 @@ def test_prometheus_reads_every_count_by_the_name_that_is_documented():
     assert found["flexreward_rewards_bucket", (("judge", "main"), ("le", "0.2"))] == 2
     assert found["flexreward_waiting", (("judge", "main"),)] == 3
     assert found["flexreward_ingress_copies", ()] == 1
+
+
+def test_a_judge_that_sleeps_is_shown_so():
+    board = replace(board_of(judgment()), phases={"main": Phase.ASLEEP})
+    assert [judge["phase"] for judge in board.told(now=NOW)["judges"]] == ["asleep"]
+    assert samples(board)[1]["flexreward_awake", (("judge", "main"),)] == 0
+    awake = board_of(judgment())
+    assert [judge["phase"] for judge in awake.told(now=NOW)["judges"]] == ["awake"]
+    assert samples(awake)[1]["flexreward_awake", (("judge", "main"),)] == 1
 
 
 def test_a_server_that_has_done_nothing_has_metrics_too():

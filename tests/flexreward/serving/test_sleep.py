@@ -223,6 +223,13 @@ async def test_a_copy_whose_owner_is_gone_wakes_by_itself_when_its_lease_is_over
             assert copy.has_memory
 
 
+async def test_the_board_tells_who_sleeps():
+    owner = LedgerOwner("none")
+    assert (await owner.board()).phases == {}
+    await owner.sleep("main", 100.0)
+    assert (await owner.board()).phases == {"main": "drowsy"}
+
+
 async def test_news_reach_a_copy_that_waits_for_them_at_once():
     owner = LedgerOwner("none")
     await owner.alive("d", {}, 0)

@@ -39,6 +39,7 @@ class EngineReplica:
         await self._open()
         self._about = about(self.engine)
         check_weights(self._about, weights)
+        self._model = self._about.name
         self._resting.begin()
 
     async def about(self) -> About:
@@ -52,7 +53,7 @@ class EngineReplica:
         self, key: str, prompt: Prompt, sampling: Sampling, model: str
     ) -> AsyncIterator[Reply | Failed | Other]:
         """Replies of the model of this name (``About.name``), and of no other."""
-        if model != self._about.name:
+        if model != self._model:
             yield Other(about=self._about)
             return
         async with self._resting.at_work():

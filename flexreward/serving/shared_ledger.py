@@ -182,6 +182,9 @@ class LedgerOwner:
         rest = self._phases.copy(judge, name, known, stand)
         self._nudge()
         while rest.same(known) and (left := until - monotonic()) > 0:
+            if self._closing:  # no question is to hold up the end, and none is to be asked again at once
+                await asyncio.sleep(min(left, BEAT_S))
+                break
             with suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await self._moved.wait()
@@ -206,6 +209,7 @@ class LedgerOwner:
     async def close_door(self) -> int:
         """Let no more requests in; how many are still open, as far as is known. To be asked until it is 0."""
         self._closing = True
+        self._nudge()
         living = [name for name, seen in self._seen.items() if self._clock() - seen < LAPSE_S]
         return sum(self._open.get(name, 1) if name in self._told else 1 + self._open.get(name, 0) for name in living)
 

@@ -69,6 +69,7 @@ class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not type
         with orphans.owned(), vllm_models.allowed():
             await super().__init__(config)
         self._writer = Writer(self._opened, self.engine._engine_client)
+        self._model = self._about.name
         self._resting.begin()
 
     async def check_health(self) -> None:
@@ -82,7 +83,7 @@ class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not type
     async def generate(
         self, key: str, prompt: Prompt, sampling: Sampling, model: str
     ) -> AsyncIterator[Reply | Failed | Other]:
-        if model != self._about.name:
+        if model != self._model:
             yield Other(about=self._about)
             return
         async with self._resting.at_work(), aclosing(self._written(prompt, sampling)) as replies:

@@ -200,6 +200,32 @@ async def test_a_copy_that_says_something_else_after_its_sleep_is_not_called_awa
     assert "says '5' after its sleep, and said '4' before" in copy.resting.broken
 
 
+@imports_ray
+async def test_a_copy_that_does_not_answer_lies_down_all_the_same():
+    owner = LedgerOwner("none")
+    copy = await Copy(owner).start()
+
+    async def dumb():
+        raise EngineError("no answer")
+
+    copy.resting._say = dumb
+    await owner.sleep("main", 100.0)
+    await copy.until(Phase.ASLEEP)
+    assert not copy.has_memory
+    copy.resting._say = copy.say
+    await owner.wake("main")
+    await copy.until(Phase.AWAKE)
+
+
+async def test_no_question_of_a_copy_holds_up_the_end():
+    owner = LedgerOwner("none")
+    asked = asyncio.create_task(owner.copy("main", "c", Rest(), Stand.UP, 60.0))
+    await asyncio.sleep(0.01)
+    await owner.close_door()
+    async with asyncio.timeout(5):
+        assert await asked == Rest()
+
+
 class Gone:
     """A handle to an owner that is gone for good."""
 

@@ -262,8 +262,13 @@ class JudgeService:
         return (await self._judged(0, request, "", caller, judge, until)).judgment
 
     def followed(self, judge: str, engine: Engine) -> bool:
-        """Whether a judge's engine runs another model than ``engine`` does: from now on the judge is that one."""
+        """Whether a judge's engine runs another model than ``engine`` does: from now on the judge is that one.
+
+        A calibrated judge follows none, since its calibrator was fitted to the model that it had.
+        """
         opened = self._named(judge)
+        if opened.recipe.calibrator is not None:
+            return False
         if opened.engine is engine and isinstance(engine, RayEngine) and (newer := engine.successor()) is not None:
             name = self.name_of(judge)
             log.warning("the engine of the judge %s runs another model now", name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from flexreward.config import JudgeRecipe, open_judge
@@ -102,6 +104,15 @@ async def test_once_it_has_met_the_new_model_it_passes_over_copies_of_the_old_on
     names = {(await judged(service, one)).judge for one in (PAIR, flip(PAIR))}
     assert names == {fingerprint("new")}
     assert len(set(handle.keys)) > 2  # the same key would lead to the same copy again
+
+
+async def test_a_judge_with_a_calibrator_follows_no_other_model():
+    service = service_over(Copies(lambda _: "new"))
+    engine = service.judges["main"].engine
+    service.judges["main"] = replace(service.judges["main"], recipe=RECIPE.model_copy(update={"calibrator": "c.json"}))
+    await engine.look()
+    assert not service.followed("main", engine)
+    assert service.judges["main"].engine is engine
 
 
 async def test_a_model_that_is_called_back_after_all_is_asked_again():

@@ -125,7 +125,10 @@ class Reloader:
             error.retry_after_s = LOOK_S
             raise error
         found = await asyncio.to_thread(reloaded, self._recipe, judge=judge, model=model, weights=weights)
-        await asyncio.to_thread(put, found.recipe)
+        import ray
+
+        # In a process of its own: what describes vLLM's copies imports vLLM, which would hold up the calls here.
+        await ray.remote(put).options(num_cpus=0).remote(found.recipe)
         return found
 
     async def runs(self) -> Runs:

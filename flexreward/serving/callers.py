@@ -42,15 +42,15 @@ def refusal(status: int, message: str, headers: dict[str, str] | None = None) ->
     return Line({"error": line}, status_code=status, headers=headers)
 
 
-def caller_of(request: Request) -> Caller:
-    """Whose request it is: for ``Depends``."""
+async def caller_of(request: Request) -> Caller:
+    """Whose request it is: for ``Depends``, which would call a plain function in a thread."""
     found: Caller = request.state.caller
     return found
 
 
-def admin_of(request: Request) -> Caller:
+async def admin_of(request: Request) -> Caller:
     """The same for routes that need an admin's key."""
-    caller = caller_of(request)
+    caller = await caller_of(request)
     if not caller.is_admin:
         raise HTTPException(403, "this route needs an admin key")
     return caller

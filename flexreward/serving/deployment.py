@@ -1,7 +1,7 @@
 """The server as one Ray Serve application: ingress copies, one ledger, and copies of each judge's engine.
 
     ingress -- handle, routed by key and load --> Engine-NAME (ray.serve.llm's vLLM, or any engine of ours)
-            -- handle --> Ledger (one; owns the store and what is in flight)
+            -- actor --> Ledger (one; owns the store and what is in flight)
 
 ``build`` is what a Serve config file imports: ``import_path: flexreward.serving.deployment:build`` with
 ``args: {recipe: /path/to/recipe.yaml}``, or the recipe's fields themselves.
@@ -20,13 +20,11 @@ from flexreward import __version__
 from flexreward.config import engine_part
 from flexreward.fingerprint import digest
 from flexreward.serving.ingress import JudgeIngress
+from flexreward.serving.keeper import MANY, LedgerKeeper
 from flexreward.serving.recipe import Copies, Scaling, ServedJudge, ServeRecipe, load_serve_recipe, parse_serve_recipe
 from flexreward.serving.replica import EngineReplica
-from flexreward.serving.shared_ledger import LedgerOwner
 
 APP = "flexreward"
-MANY = 100_000
-"""Waits at the ledger: each is a question that stands open."""
 ROUTER = "flexreward.serving.router:JudgeRouter"
 ENGINE_FIELDS = ("replicas", "max_in_flight", "cpus", "gpus", "sleeps", "weights")
 """Of a served judge, beside its recipe: what its engine's copies follow from."""
@@ -55,7 +53,7 @@ def application(recipe: ServeRecipe, *, free: Sequence[Mapping[str, float]] = ()
         free: What each node has left (``free_resources``), by which new copies of an engine may stand beside old ones.
     """
     ledger = serve.deployment(
-        LedgerOwner,
+        LedgerKeeper,
         name="Ledger",
         num_replicas=1,
         max_ongoing_requests=MANY,

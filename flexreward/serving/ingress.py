@@ -22,6 +22,7 @@ from flexreward.serving.callers import Traffic, admin_of, caller_of
 from flexreward.serving.chat_routes import chat_routes
 from flexreward.serving.gate import Gate
 from flexreward.serving.grouping import Grouping
+from flexreward.serving.keeper import Owner
 from flexreward.serving.live import live_routes
 from flexreward.serving.logs import log_with_serve
 from flexreward.serving.phase_routes import phase_routes
@@ -43,7 +44,7 @@ class JudgeIngress:
 
     Args:
         fields: Of the ``ServeRecipe``.
-        ledger: Handle of the one ledger.
+        ledger: Handle of the one ledger's keeper.
         engines: Handles of the judges' engines, by name.
     """
 
@@ -55,7 +56,7 @@ class JudgeIngress:
         self.traffic = Traffic()
         gate = Gate(waits=self.recipe.asleep == "wait")
         self.ledger = RemoteLedger(
-            ledger, num_open=lambda: self.traffic.num_open, on_door=self._close, gate=gate, counted=self._counted
+            Owner(ledger), num_open=lambda: self.traffic.num_open, on_door=self._close, gate=gate, counted=self._counted
         )
         judges = {name: await _opened(one, engines[name], self.recipe) for name, one in self.recipe.judges.items()}
         self.service = JudgeService(

@@ -13,6 +13,7 @@ from flexreward.config import JudgeRecipe, open_engine
 from flexreward.engines.base import CountingEngine, Engine, Prompt, Sampling
 from flexreward.engines.ray import About, Failed, Other
 from flexreward.errors import EngineError, JudgeError
+from flexreward.serving.keeper import Owner
 from flexreward.serving.logs import log_with_serve
 from flexreward.serving.resting import PROBE, PROBED, Resting, first_words
 from flexreward.types import Reply
@@ -24,7 +25,8 @@ class EngineReplica:
     Args:
         judge: Fields of its recipe.
         name: Of the judge.
-        ledger: Handle of the owner of the judge's phase. While the judge sleeps the engine is closed.
+        ledger: Handle of the keeper of the ledger, whose owner says where the judge is. While it sleeps the engine is
+            closed.
         weights: Digest that the model's must have.
     """
 
@@ -34,7 +36,7 @@ class EngineReplica:
         log_with_serve()
         self._recipe = JudgeRecipe.model_validate(judge)
         self.engine: Engine | None = None
-        self._resting = Resting(ledger, name, free=self._close, restore=self._open, say=self._say)
+        self._resting = Resting(ledger and Owner(ledger), name, free=self._close, restore=self._open, say=self._say)
         await self._resting.allowed()
         await self._open()
         self._about = about(self.engine)

@@ -35,7 +35,7 @@ class Resting:
     """The sleep of one copy. For one event loop.
 
     Args:
-        ledger: Handle of the owner; without one, the copy never sleeps.
+        ledger: The owner, or a handle to it; without one, the copy never sleeps.
         judge: Whose engine it is.
         free: Gives up the memory.
         restore: Takes it back.

@@ -216,6 +216,11 @@ class LedgerOwner:
     async def num_claims(self) -> int:
         return len(self._held)
 
+    async def num_inside(self) -> int:
+        """Claims that are held, and requests that are open at those who are heard of."""
+        living = [name for name, seen in self._seen.items() if self._clock() - seen < LAPSE_S]
+        return len(self._held) + sum(self._open.get(name, 0) for name in living)
+
     async def sweep(self) -> None:
         """Give up the claims of those who are heard of no more."""
         lost = {name for name, seen in self._seen.items() if self._clock() - seen >= LAPSE_S}

@@ -22,6 +22,7 @@ from flexreward.engines.reading import Inbox
 from flexreward.engines.vllm_opening import open_checkpoint
 from flexreward.engines.vllm_writing import Writer
 from flexreward.errors import EngineError
+from flexreward.serving.keeper import Owner
 from flexreward.serving.recipe import ServedJudge
 from flexreward.serving.replica import check_weights, only
 from flexreward.serving.resting import PROBE, PROBED, Resting, first_words
@@ -38,14 +39,20 @@ class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not type
         llm_config: As ``vllm_deployment`` made it; what vLLM is started with is added here, where the checkpoint is.
         judge: Fields of the judge's recipe.
         sleeps: Whether its memory on a GPU can be given up.
+<<<<<<< HEAD
         ledger: Handle of the owner of the judge's phase.
         weights: Digest that the model's must have.
+=======
+        ledger: Handle of the keeper of the ledger, whose owner says where the judge is.
+>>>>>>> a05be8d0 (wip)
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
         self, llm_config: LLMConfig, *, judge: dict[str, Any], sleeps: bool, ledger: Any, weights: str | None
     ) -> None:
-        self._resting = Resting(ledger, llm_config.model_id, free=self.sleep, restore=self.wakeup, say=self._say)
+        self._resting = Resting(
+            ledger and Owner(ledger), llm_config.model_id, free=self.sleep, restore=self.wakeup, say=self._say
+        )
         await self._resting.allowed()
         options = vllm_options(JudgeRecipe.model_validate(judge))
         self._opened = await asyncio.to_thread(open_checkpoint, **options)

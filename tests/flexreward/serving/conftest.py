@@ -60,8 +60,15 @@ class Running:
 
     def replicas(self, name: str) -> list[int]:
         """Process ids of the copies of a deployment."""
-        start = f"ray::ServeReplica:flexreward:{name}".encode()
-        return [pid for pid, command in self._processes() if command.startswith(start)]
+        return self._named(f"ray::ServeReplica:flexreward:{name}")
+
+    def owner(self) -> int:
+        """Process id of the owner of the ledger."""
+        (pid,) = self._named("ray::LedgerOwner")
+        return pid
+
+    def _named(self, start: str) -> list[int]:
+        return [pid for pid, command in self._processes() if command.startswith(start.encode())]
 
     def memory(self) -> int:
         """Bytes that the server's processes hold for themselves alone."""

@@ -159,12 +159,13 @@ def test_an_engine_copy_killed_under_load_loses_no_request(server):
     until_back(server, "Engine-judge", 2)
 
 
-def test_the_ledger_killed_comes_back_with_what_was_settled(server):
-    body = {"prompts": ["kept"], "completions": ["over the end of its owner"]}
+@pytest.mark.parametrize("killed", ["owner", "keeper"])
+def test_the_ledger_killed_comes_back_with_what_was_settled(server, killed):
+    body = {"prompts": ["kept"], "completions": [f"over the end of its {killed}"]}
     before = server.post("/v1/rewards", body).json()
-    os.kill(server.replicas("Ledger")[0], signal.SIGKILL)
+    os.kill(server.owner() if killed == "owner" else server.replicas("Ledger")[0], signal.SIGKILL)
     with ThreadPoolExecutor(10) as pool:
-        answers = list(pool.map(calls(server, "ledger"), range(10)))
+        answers = list(pool.map(calls(server, f"ledger-{killed}"), range(10)))
     assert [reason for answer in answers for reason in answer["reasons"]] == [None] * 50
     assert server.post("/v1/rewards", body).json()["rewards"] == before["rewards"]
 

@@ -18,7 +18,9 @@ from flexreward.serving.contract import Caller
 METRICS = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def live_routes(board: Callable[[], Awaitable[Board]], *, viewer: Callable[..., Awaitable[Caller]] = caller_of) -> APIRouter:
+def live_routes(
+    board: Callable[[], Awaitable[Board]], *, viewer: Callable[..., Awaitable[Caller]] = caller_of
+) -> APIRouter:
     """``/``, ``/v1/live`` and ``/metrics``.
 
     Args:

@@ -35,16 +35,16 @@ OF_RAY = ("model", "tokenizer", "disable_log_stats")
 class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not typed
     """``LLMServer`` that takes our prompts.
 
-    Args:
-        llm_config: As ``vllm_deployment`` made it; what vLLM is started with is added here, where the checkpoint is.
-        judge: Fields of the judge's recipe.
-        sleeps: Whether its memory on a GPU can be given up.
-<<<<<<< HEAD
-        ledger: Handle of the owner of the judge's phase.
-        weights: Digest that the model's must have.
-=======
-        ledger: Handle of the keeper of the ledger, whose owner says where the judge is.
->>>>>>> a05be8d0 (wip)
+        Args:
+            llm_config: As ``vllm_deployment`` made it; what vLLM is started with is added here, where the checkpoint is.
+            judge: Fields of the judge's recipe.
+            sleeps: Whether its memory on a GPU can be given up.
+    <<<<<<< HEAD
+            ledger: Handle of the owner of the judge's phase.
+            weights: Digest that the model's must have.
+    =======
+            ledger: Handle of the keeper of the ledger, whose owner says where the judge is.
+    >>>>>>> a05be8d0 (wip)
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it

@@ -71,6 +71,14 @@ class Read(NamedTuple):
     seconds: float
 
 
+class Crowd(NamedTuple):
+    """The copies of the ingress."""
+
+    num: int
+    busy: Mapping[str, int]
+    """How many of them have judgments to do, by judge."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delta:
     """What one process has counted since it last said so."""
@@ -182,6 +190,12 @@ class Board:
         for _, counts in self.heard.values():
             found.update(counts)
         return dict(found)
+
+    def crowd(self) -> Crowd:
+        """Who is heard of."""
+        return Crowd(
+            len(self.heard), Counter(name for _, counts in self.heard.values() for name, n in counts.items() if n)
+        )
 
     def by(self, name: str, judge: str, label: str) -> dict[str, float]:
         """A count of one judge by the values of one of its labels."""

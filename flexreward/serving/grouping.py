@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
@@ -77,7 +77,8 @@ class Grouping:
         names = await asyncio.to_thread(lambda: [names_of(item) for item in items])  # media may have to be read
         groups = groups_of(items, names)
         count = sum(self._num_judgments(call, group) for group in groups)
-        with service.admitted(judge, count, deadline_s=limit_s):
+        with service.admitted(judge, count, deadline_s=limit_s) as ended:
+            call = call._replace(ended=ended)
             answers = await together(*(self._answered(call, group) for group in groups))
         found = {
             place: rewarded
@@ -177,7 +178,9 @@ class Grouping:
         )
 
         async def ask(request: JudgeRequest) -> Judgment:
-            return await call.service.ask(request, caller=call.caller, judge=call.judge, until=call.until)
+            judgment = await call.service.ask(request, caller=call.caller, judge=call.judge, until=call.until)
+            call.ended()
+            return judgment
 
         outcome = await judge_group(ask, request, method=call.method, num_completions=call.shown_at_once)
         seconds = _now() - start
@@ -228,6 +231,8 @@ class _Call(NamedTuple):
     shown_at_once: int | None
     """Completions in one judgment; ``None`` is any number."""
     until: float
+    ended: Callable[[], None] = lambda: None
+    """To be called when a judgment has ended."""
 
 
 def _alone(item: RewardItem, count: int | None) -> JudgeRequest:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import suppress
+from time import perf_counter
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,7 +18,7 @@ from flexreward.errors import EngineError
 from flexreward.serving import dialects
 from flexreward.serving.admission import Admission
 from flexreward.serving.app import Bounds, build_app
-from flexreward.serving.board import Delta
+from flexreward.serving.board import Crowd, Delta
 from flexreward.serving.callers import Traffic, admin_of, caller_of
 from flexreward.serving.chat_routes import chat_routes
 from flexreward.serving.gate import Gate
@@ -56,7 +57,12 @@ class JudgeIngress:
         self.traffic = Traffic()
         gate = Gate(waits=self.recipe.asleep == "wait")
         self.ledger = RemoteLedger(
-            Owner(ledger), num_open=lambda: self.traffic.num_open, on_door=self._close, gate=gate, counted=self._counted
+            Owner(ledger),
+            num_open=lambda: self.traffic.num_open,
+            on_door=self._close,
+            on_crowd=self._crowded,
+            gate=gate,
+            counted=self._counted,
         )
         judges = {name: await _opened(one, engines[name], self.recipe) for name, one in self.recipe.judges.items()}
         self.service = JudgeService(
@@ -103,6 +109,10 @@ class JudgeIngress:
             return "the server ends"
         return f"no judgment has come back yet from {', '.join(self._cold)}" if self._cold else ""
 
+    def _crowded(self, crowd: Crowd) -> None:
+        for name, opened in self.service.judges.items():
+            opened.admission.num, opened.admission.num_busy = crowd.num, max(crowd.busy.get(name, 0), 1)
+
     def _close(self) -> None:
         self.traffic.closing = True
 
@@ -110,8 +120,9 @@ class JudgeIngress:
         """One judgment by each judge that nothing is kept of: the first is slow, and proves that there are answers."""
         for name in list(self._cold):
             while self.service.gate.is_awake(name):  # one that sleeps proves itself when it wakes
-                opened = self.service.judges[name]
+                opened, began = self.service.judges[name], perf_counter()
                 if (why := await _first(opened.recipe, opened.engine)) is None:
+                    opened.admission.count(perf_counter() - began)
                     break
                 if not self.service.followed(name, opened.engine):
                     log.warning("the judge %s does not answer yet: %s", name, why)

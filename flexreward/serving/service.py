@@ -245,17 +245,26 @@ class JudgeService:
         return load_template(own).num_completions
 
     @contextmanager
-    def admitted(self, judge: str, count: int, *, deadline_s: float) -> Iterator[None]:
-        """Accept so many judgments, to be asked for one by one.
+    def admitted(self, judge: str, count: int, *, deadline_s: float) -> Iterator[Callable[[], None]]:
+        """Accept so many judgments, to be asked for one by one. To be called as each has ended, so that others get its
+        place: what is yielded.
 
         Raises:
             BusyError: They could not be answered in time.
         """
         self._admit(judge, count, deadline_s)
+        admission, left = self._named(judge).admission, count
+
+        def ended() -> None:
+            nonlocal left
+            if left:  # a group may turn out to take more than was expected
+                left -= 1
+                admission.done()
+
         try:
-            yield
+            yield ended
         finally:
-            self._named(judge).admission.done(count)
+            admission.done(left)
 
     async def ask(self, request: JudgeRequest, *, caller: Caller, judge: str, until: float) -> Judgment:
         """A judgment that is admitted already, by then."""

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from flexreward.errors import BusyError, EngineError, UserError
 from flexreward.ledger import Claim, Ledger, State
 from flexreward.ledger.store import Store
-from flexreward.serving.board import Board, Delta
+from flexreward.serving.board import Board, Crowd, Delta
 from flexreward.serving.cohort import WAITING, Answer, Cohorts, Joining
 from flexreward.serving.contract import Rewarded
 from flexreward.serving.gate import Gate
@@ -191,9 +191,10 @@ class LedgerOwner:
             rest = self._phases.rest(judge)
         return rest
 
-    async def count(self, name: str, delta: Delta) -> None:
+    async def count(self, name: str, delta: Delta) -> Crowd:
         """What a holder has done since it last said so."""
         self._board.add(name, delta, now=time())
+        return self._board.crowd()
 
     async def board(self) -> Board:
         """All that was done since this process began, and which judges sleep."""
@@ -263,6 +264,7 @@ class RemoteLedger(Ledger):
     Args:
         num_open: HTTP requests that this process has open.
         on_door: Called when the door is to be closed.
+        on_crowd: Called now and then where there is something ``counted``.
         gate: What acts on the phases of judges.
         counted: What this process has done since it was last asked.
     """
@@ -273,6 +275,7 @@ class RemoteLedger(Ledger):
         *,
         num_open: Callable[[], int] = lambda: 0,
         on_door: Callable[[], None] = lambda: None,
+        on_crowd: Callable[[Crowd], None] = lambda crowd: None,
         gate: Gate | None = None,
         counted: Callable[[], Delta] | None = None,
     ) -> None:
@@ -282,6 +285,7 @@ class RemoteLedger(Ledger):
         self._claims: dict[str, str] = {}
         self._num_open = num_open
         self._on_door = on_door
+        self._on_crowd = on_crowd
         self._gate = gate
         self._counted = counted
         self._calls: list[tuple[Call, asyncio.Future[Any]]] = []
@@ -340,7 +344,7 @@ class RemoteLedger(Ledger):
             try:
                 await self.sign()
                 if self._counted is not None:
-                    await self.ask("count", self.name, self._counted(), within_s=LAPSE_S)
+                    self._on_crowd(await self.ask("count", self.name, self._counted(), within_s=LAPSE_S))
             except EngineError as error:
                 log.error("%s", error)
             await asyncio.sleep(BEAT_S)

@@ -27,18 +27,41 @@ async def measured(*, lanes: int, seconds: float, max_waiting: int = 1000) -> Ad
 async def test_what_waits_and_what_comes_share_the_lanes():
     admission = await measured(lanes=4, seconds=2.0)
     admission.admit(10, deadline_s=60.0)
-    assert admission.wait_s(2) == pytest.approx(12 * 2.0 / 4)
+    assert admission.wait_s(2) == pytest.approx(12 * 2.0 / 4 + 2.0 / 2)
+
+
+async def test_what_finds_a_lane_free_takes_as_long_as_one_does():
+    admission = await measured(lanes=64, seconds=2.0)
+    assert admission.wait_s(1) == admission.wait_s(64) == 2.0
+
+
+async def test_a_judgment_is_let_in_with_time_to_spare():
+    admission = await measured(lanes=1, seconds=1.0)
+    admission.admit(1, deadline_s=60.0)
+    with pytest.raises(BusyError):
+        admission.admit(1, deadline_s=3.0)
+    admission.admit(1, deadline_s=3.2)
+
+
+async def test_the_first_judgments_weigh_as_much_as_those_after_them():
+    clock = Clock()
+    admission = Admission(lanes=1, max_waiting=10, clock=clock)
+    for took in (8.0, 1.0, 1.0, 2.0):
+        async with admission.lane() as count:
+            clock.now += took
+            count()
+    assert admission.seconds == pytest.approx(3.0)
 
 
 async def test_what_would_end_after_its_deadline_is_refused_and_told_when_there_is_room():
     admission = await measured(lanes=1, seconds=1.0)
     admission.admit(10, deadline_s=60.0)
     with pytest.raises(BusyError) as refused:
-        admission.admit(1, deadline_s=4.0)
-    assert refused.value.retry_after_s == 7.0
+        admission.admit(1, deadline_s=5.0)
+    assert refused.value.retry_after_s == 8.0
     assert admission.accepted == 10
     admission.done(8)
-    admission.admit(1, deadline_s=4.0)
+    admission.admit(1, deadline_s=5.0)
     assert admission.accepted == 3
 
 
@@ -68,3 +91,18 @@ async def test_work_that_is_not_counted_says_nothing_of_the_time_that_one_takes(
     async with admission.lane():
         clock.now += 5.0
     assert admission.seconds is None
+
+
+async def test_others_in_front_of_the_engine_are_counted_with_one_more_that_may_come_and_never_twice():
+    admission = await measured(lanes=4, seconds=2.0)
+    admission.admit(8, deadline_s=60.0)
+    alone = admission.wait_s(4)
+    admission.num = 4
+    assert admission.wait_s(4) == 2.0 * (2 * 12 / 4 + 0.5)
+    admission.num_busy = 4
+    assert admission.wait_s(4) == 2.0 * (4 * 12 / 4 + 0.5)
+    for _ in range(100):
+        admission.count(8.0)  # as long as it takes while four share it
+    assert admission.seconds == pytest.approx(2.0)
+    admission.num = admission.num_busy = 1
+    assert admission.wait_s(4) == pytest.approx(alone)

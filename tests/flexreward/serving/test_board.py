@@ -58,6 +58,13 @@ def samples(board):
     return families, found
 
 
+def test_a_crowd_is_the_copies_heard_of_and_of_them_those_that_have_something_to_do():
+    board = board_of(judgment())
+    assert board.crowd() == (1, {"main": 1})
+    board.add("idle", Tally().take({"main": 0}), now=NOW)
+    assert board_of(judgment(), source="b", board=board).crowd() == (3, {"main": 2})
+
+
 def test_a_judgment_is_counted_once_under_every_name():
     board = board_of(judgment((8.0, 2.0), (8.0, 2.0)), judgment((8.0, 2.0), (2.0, 8.0)), judgment())
     assert board.by("flexreward_judgments_total", "main", "status") == {"scored": 2, "unscored": 1}

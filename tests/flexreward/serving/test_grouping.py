@@ -269,6 +269,17 @@ async def test_a_group_is_admitted_as_a_whole_before_it_is_gathered_or_judged():
     assert service.judges["main"].admission.accepted == 0
 
 
+async def test_a_judgment_that_has_ended_makes_room_before_its_call_has():
+    service = served("score", "score", lanes=1, engine=ScriptedEngine(by_worth, delay_s=0.1))
+    call = asyncio.create_task(service.rewards(items("worth 1", "worth 2", "worth 3"), caller=ME))
+    seen = set()
+    while not call.done():
+        seen.add(service.judges["main"].admission.accepted)
+        await asyncio.sleep(0.01)
+    assert {1, 2, 3} < seen
+    assert service.judges["main"].admission.accepted == 0
+
+
 async def test_the_same_judge_compares_by_the_template_that_fits_and_by_its_own_where_that_does():
     one = RewardItem(prompt="q", completion="worth 7")
     assert values(await served("score", "win_rate").rewards([one, *items("worth 2", prompt="q")], caller=ME)) == [1, 0]

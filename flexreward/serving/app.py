@@ -42,6 +42,7 @@ REFUSALS: dict[int | str, dict[str, Any]] = {
     400: {"model": Refusal, "description": "The body is no JSON, or says something that cannot be."},
     401: {"model": Refusal, "description": "A key is needed, or the key is wrong."},
     403: {"model": Refusal, "description": "Needs an admin key."},
+    408: {"model": Refusal, "description": "The body did not come in time."},
     409: {"model": Refusal, "description": "The weights are not those that were named, or cannot be exchanged."},
     413: {"model": Refusal, "description": "The body is too long, or asks for too much at once."},
     422: {"model": Refusal, "description": "A field is missing, unknown or wrong."},
@@ -60,6 +61,8 @@ class Bounds:
     admin_keys: Sequence[str] = ()
     max_body_bytes: int = 64 * 2**20
     max_requests: int = 1000
+    max_open: int = 4096
+    body_s: float = 60.0
     media_hosts: frozenset[str] = frozenset()
     limits: Limits = LIMITS
 
@@ -106,6 +109,8 @@ def build_app(
         reward_keys=bounds.reward_keys,
         admin_keys=bounds.admin_keys,
         max_body_bytes=bounds.max_body_bytes,
+        max_open=bounds.max_open,
+        body_s=bounds.body_s,
     )
     return app
 

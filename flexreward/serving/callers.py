@@ -8,6 +8,7 @@ is taken out of the path before anything sees it that might write it down. Route
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import hmac
 from collections.abc import Sequence
@@ -24,7 +25,10 @@ from flexreward.serving.contract import Caller
 
 OPEN = ("/healthz", "/readyz")
 """What is answered without a key."""
+BODIES = 16
+"""Longest bodies that may be open at once; more of them are answered 429, so that memory is bounded."""
 IN_PATH = "/k/"
+SOON = {"Retry-After": "1"}
 
 
 class Line(Response):
@@ -62,6 +66,8 @@ class Traffic:
 
     num_open: int = 0
     """Requests let in and not yet answered to the end."""
+    num_bytes: int = 0
+    """Of their bodies, as far as they have come."""
     closing: bool = False
     """Whether no more are let in, because the server ends."""
 
@@ -73,6 +79,8 @@ class Edge:
         traffic: Where what is open is counted, and whether more is let in.
         reward_keys: Without any, and without admin keys, everybody may ask, and nobody is an admin.
         max_body_bytes: More is answered with 413 as soon as it is known, however the body comes.
+        max_open: Requests let in at once; more are answered 429.
+        body_s: Longest time for a body to come, in seconds; then it is answered 408.
     """
 
     def __init__(
@@ -83,12 +91,16 @@ class Edge:
         reward_keys: Sequence[str],
         admin_keys: Sequence[str],
         max_body_bytes: int,
+        max_open: int,
+        body_s: float,
     ) -> None:
         self._app = app
         self._traffic = traffic
         self._keys = [(key.encode(), False) for key in reward_keys] + [(key.encode(), True) for key in admin_keys]
         self._closed = bool(reward_keys)
         self._max_body_bytes = max_body_bytes
+        self._max_open = max_open
+        self._body_s = body_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -104,31 +116,23 @@ class Edge:
             await answer(scope, receive, send)
             return
         scope["state"]["caller"] = caller or Caller()
-        limit = self._max_body_bytes
-        if _declared(scope) > limit:
-            await _too_long(limit)(scope, receive, send)
-            return
-        taken = 0
-
-        async def bounded() -> Message:
-            nonlocal taken
-            message = await receive()
-            taken += len(message.get("body", b""))
-            if taken > limit:
-                raise HTTPException(413, _long(limit))
-            return message
-
         if inside in OPEN:
-            await self._app(scope, bounded, send)
-            return
-        if self._traffic.closing:
+            await self._app(scope, receive, send)
+        elif _declared(scope) > self._max_body_bytes:
+            await _too_long(self._max_body_bytes)(scope, receive, send)
+        elif self._traffic.closing:
             await refusal(503, "the server ends", {"Retry-After": "5"})(scope, receive, send)
-            return
-        self._traffic.num_open += 1
-        try:
-            await self._app(scope, bounded, send)
-        finally:
-            self._traffic.num_open -= 1
+        elif (num_open := self._traffic.num_open) >= self._max_open:
+            full = f"{num_open} requests are open, the limit ingress_in_flight; ask for more in one call"
+            await refusal(429, full, SOON)(scope, receive, send)
+        else:
+            body = _Body(receive, traffic=self._traffic, max_bytes=self._max_body_bytes, within_s=self._body_s)
+            self._traffic.num_open += 1
+            try:
+                await self._app(scope, body, send)
+            finally:
+                self._traffic.num_open -= 1
+                self._traffic.num_bytes -= body.num_bytes
 
     def _caller(self, key: bytes) -> Caller | None:
         """Whoever has this key; ``None`` is nobody that is let in."""
@@ -137,6 +141,36 @@ class Edge:
         if not found:
             return None if self._closed else Caller()
         return Caller(namespace=hashlib.sha256(key).hexdigest()[:32], is_admin=found[0])
+
+
+class _Body:
+    """What an application receives of a request: a body that is neither too long nor too slow, and what follows it."""
+
+    def __init__(self, receive: Receive, *, traffic: Traffic, max_bytes: int, within_s: float) -> None:
+        self.num_bytes = 0
+        self._receive = receive
+        self._traffic = traffic
+        self._max_bytes = max_bytes
+        self._within_s = within_s
+        self._until: float | None = asyncio.get_running_loop().time() + within_s
+        """``None`` once it is there."""
+
+    async def __call__(self) -> Message:
+        try:
+            async with asyncio.timeout_at(self._until):
+                message = await self._receive()
+        except TimeoutError as error:
+            raise HTTPException(408, f"the body did not come within {self._within_s:g} s, the limit body_s") from error
+        if not message.get("more_body", False):
+            self._until = None
+        came = len(message.get("body", b""))
+        self.num_bytes += came
+        self._traffic.num_bytes += came
+        if self.num_bytes > self._max_bytes:
+            raise HTTPException(413, _long(self._max_bytes))
+        if self._traffic.num_bytes > BODIES * self._max_bytes:
+            raise HTTPException(429, "the bodies of all open requests are too long together", SOON)
+        return message
 
 
 def _long(limit: int) -> str:

@@ -67,7 +67,7 @@ def application(recipe: ServeRecipe, *, free: Sequence[Mapping[str, float]] = ()
     ingress = serve.deployment(
         JudgeIngress,
         name="Ingress",
-        max_ongoing_requests=recipe.ingress_in_flight,
+        max_ongoing_requests=MANY,  # it counts them itself: Serve would let the others wait outside, for any time
         ray_actor_options={"num_cpus": 0},
         graceful_shutdown_timeout_s=recipe.drain_s,
         max_surge_percent=100,  # those of a changed recipe stand before the old ones go

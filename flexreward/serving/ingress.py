@@ -89,6 +89,8 @@ class JudgeIngress:
             admin_keys=admin_keys,
             max_body_bytes=self.recipe.max_body_bytes,
             max_requests=self.recipe.max_requests,
+            max_open=self.recipe.ingress_in_flight,
+            body_s=self.recipe.body_s,
             media_hosts=frozenset(self.recipe.media_hosts),
             limits=next(iter(self.recipe.judges.values())).judge.limits,
         )

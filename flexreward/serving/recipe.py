@@ -137,14 +137,16 @@ class ServeRecipe(_Fields):
     """Whoever has one may do everything; none of them may be a reward key too."""
     ingress_replicas: Copies = 1
     """Copies of what renders, reads and answers; they share one ledger."""
-    ingress_in_flight: Annotated[int, Field(ge=1)] = 256
-    """HTTP requests that one of them has open at once; more are answered 503."""
+    ingress_in_flight: Annotated[int, Field(ge=1)] = 4096
+    """HTTP requests that one of them has open at once; more are answered 429."""
     deadline_s: Annotated[float, Field(gt=0, le=86_400)] = 300.0
     """Longest time for one call, in seconds; what is not there by then is unscored."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 64 * MIB
     """Longest body of a request."""
     max_requests: Annotated[int, Field(ge=1, le=100_000)] = 1000
     """Judgments or rewards that one call may ask for."""
+    body_s: Annotated[float, Field(gt=0)] = 60.0
+    """Longest time for a body to come, in seconds."""
     max_waiting: Annotated[int, Field(ge=1)] = 10_000
     """Judgments that one ingress copy has accepted and not yet answered; beyond it calls are refused with 429."""
     store: str | None = None

@@ -219,6 +219,30 @@ async def test_a_body_above_the_limit_is_refused_whether_it_says_its_length_or_n
 
 async def test_more_requests_than_allowed_are_refused_by_name():
     async with client_of(max_requests=2) as client:
+async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_the_recipe_says():
+    async def parts():
+        yield b"{"
+        await asyncio.sleep(5)
+
+    async with client_of(body_s=0.1) as client:
+        answer = await client.post("/v1/judge", content=parts(), headers={"Content-Type": "application/json"})
+    assert answer.status_code == 408
+    assert answer.json()["error"] == "the body did not come within 0.1 s, the limit body_s"
+
+
+async def test_what_is_open_at_once_is_bounded_in_number_and_in_bytes_and_the_next_may_come_after_it():
+    service = service_over(ScriptedEngine(digits, delay_s=0.2))
+    async with client_of(service, max_open=2, max_body_bytes=4096) as client:
+        answers = await asyncio.gather(*(client.post("/v1/judge", json={"requests": [ONE]}) for _ in range(3)))
+        assert sorted(answer.status_code for answer in answers) == [200, 200, 429]
+        assert max(answers, key=lambda answer: answer.status_code).headers["Retry-After"] == "1"
+    long = {"requests": [ONE | {"prompt": "long " * 600}]}
+    async with client_of(service, max_body_bytes=4096) as client:
+        answers = await asyncio.gather(*(client.post("/v1/judge", json=long) for _ in range(40)))
+        assert {answer.status_code for answer in answers} == {200, 429}
+        assert (await client.post("/v1/judge", json=long)).status_code == 200
+
+
         answer = await client.post("/v1/judge", json={"requests": [ONE] * 3})
     assert answer.status_code == 413
     assert answer.json()["error"] == "requests: 3 in one call, the limit max_requests is 2"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, NamedTuple, cast
 
 from fastapi import APIRouter, Depends, FastAPI, Request
@@ -65,6 +65,12 @@ class Bounds:
     body_s: float = 60.0
     media_hosts: frozenset[str] = frozenset()
     limits: Limits = LIMITS
+    """Of media."""
+    others: Mapping[str, Limits] = field(default_factory=dict)
+    """The same of judges where they are others, by name."""
+
+    def of(self, judge: str) -> Limits:
+        return self.others.get(judge, self.limits)
 
 
 def build_app(
@@ -142,14 +148,14 @@ def _own_routes(service: Service, bounds: Bounds) -> APIRouter:
     async def rewards(body: RewardsBody, caller: Annotated[Caller, Depends(caller_of)]) -> RewardsAnswer:
         """One reward a completion."""
         check_count(len(body.prompts), "prompts")
-        items = await asyncio.to_thread(items_from, body, hosts=bounds.media_hosts, limits=bounds.limits)
+        items = await asyncio.to_thread(items_from, body, hosts=bounds.media_hosts, limits=bounds.of(body.judge))
         return rewards_answer(await service.rewards(items, caller=caller, judge=body.judge, deadline_s=body.deadline_s))
 
     @routes.post("/v1/rerank")
     async def rerank(body: RerankBody, caller: Annotated[Caller, Depends(caller_of)]) -> RerankAnswer:
         """The completions of one prompt, the best first."""
         asked = await asyncio.to_thread(
-            request_from, body, where="the request", hosts=bounds.media_hosts, limits=bounds.limits
+            request_from, body, where="the request", hosts=bounds.media_hosts, limits=bounds.of(body.judge)
         )
         found = service.judge(
             [asked], caller=caller, judge=body.judge, template=body.template, deadline_s=body.deadline_s
@@ -180,21 +186,21 @@ class _Row(NamedTuple):
 
 
 def _read_all(body: JudgeBody, bounds: Bounds) -> list[_Read]:
-    return [_read(fields, i, body.template, bounds) for i, fields in enumerate(body.requests)]
+    return [_read(fields, i, body, bounds) for i, fields in enumerate(body.requests)]
 
 
-def _read(fields: dict[str, Any], index: int, template: str, bounds: Bounds) -> _Read:
+def _read(fields: dict[str, Any], index: int, body: JudgeBody, bounds: Bounds) -> _Read:
     where = f"requests[{index}]"
     try:
         asked = Asked.model_validate(fields)
-        request = request_from(asked, where=where, hosts=bounds.media_hosts, limits=bounds.limits)
+        request = request_from(asked, where=where, hosts=bounds.media_hosts, limits=bounds.of(body.judge))
     except ValidationError as error:
         first = error.errors()[0]
         found = f"{where}.{_field(first['loc'])}: {first['msg'].removeprefix('Value error, ')}"
     except UserError as error:
         found = str(error)
     else:
-        return _Read(asked.id, asked.template or template, request, "")
+        return _Read(asked.id, asked.template or body.template, request, "")
     id = fields.get("id")
     return _Read(id if isinstance(id, str) else "", "", None, found)
 

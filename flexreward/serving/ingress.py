@@ -93,6 +93,7 @@ class JudgeIngress:
             body_s=self.recipe.body_s,
             media_hosts=frozenset(self.recipe.media_hosts),
             limits=next(iter(self.recipe.judges.values())).judge.limits,
+            others={name: one.judge.limits for name, one in self.recipe.judges.items()},
         )
         viewer = admin_of if reward_keys or admin_keys else caller_of
         spoken = dialects.routers(self.service, neutral=self.recipe.neutral)

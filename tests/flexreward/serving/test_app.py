@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+from dataclasses import replace
 from typing import Annotated
 
 import pytest
@@ -14,6 +15,7 @@ from hypothesis import strategies as st
 
 from flexreward.engines.scripted import ScriptedEngine
 from flexreward.errors import EngineError
+from flexreward.media.limits import LIMITS
 from flexreward.serving.app import Bounds, _read_all, _rows
 from flexreward.serving.callers import admin_of, caller_of
 from flexreward.serving.contract import Caller
@@ -217,8 +219,6 @@ async def test_a_body_above_the_limit_is_refused_whether_it_says_its_length_or_n
         assert "max_body_bytes" in answer.json()["error"]
 
 
-async def test_more_requests_than_allowed_are_refused_by_name():
-    async with client_of(max_requests=2) as client:
 async def test_a_body_that_does_not_come_is_waited_for_no_longer_than_the_recipe_says():
     async def parts():
         yield b"{"
@@ -243,9 +243,27 @@ async def test_what_is_open_at_once_is_bounded_in_number_and_in_bytes_and_the_ne
         assert (await client.post("/v1/judge", json=long)).status_code == 200
 
 
+async def test_more_requests_than_allowed_are_refused_by_name():
+    async with client_of(max_requests=2) as client:
         answer = await client.post("/v1/judge", json={"requests": [ONE] * 3})
     assert answer.status_code == 413
     assert answer.json()["error"] == "requests: 3 in one call, the limit max_requests is 2"
+
+
+async def test_media_are_held_to_the_limits_of_the_judge_that_is_asked():
+    service = service_over()
+    service.judges["strict"] = service.judges["main"]
+    image = f"data:image/png;base64,{DOT}"
+    async with client_of(service, others={"strict": replace(LIMITS, image_bytes=10)}) as client:
+        shown = {"prompt": "p", "completions": ["ends with 1", "ends with 2"], "images": [image]}
+        rewarded = {"prompts": ["p"], "completions": ["ends with 1"], "columns": {"images": [[image]]}}
+        for route, body in (
+            ("/v1/judge", {"requests": [shown]}),
+            ("/v1/rewards", rewarded),
+            ("/v1/rerank", shown),
+        ):
+            assert "the limit" not in (await client.post(route, json=body)).text
+            assert "the limit" in (await client.post(route, json={**body, "judge": "strict"})).text
 
 
 @pytest.mark.parametrize("image", ["/etc/passwd", "file:///etc/passwd", "x.png", {"path": "/etc/passwd"}])

@@ -26,9 +26,9 @@ from flexreward.serving.replica import EngineReplica
 
 APP = "flexreward"
 ROUTER = "flexreward.serving.router:JudgeRouter"
-ENGINE_FIELDS = ("replicas", "max_in_flight", "cpus", "gpus", "sleeps", "weights")
+ENGINE_FIELDS = ("replicas", "max_in_flight", "cpus", "gpus", "sleeps", "weights", "hang_s")
 """Of a served judge, beside its recipe: what its engine's copies follow from."""
-HEALTH = {"health_check_period_s": 5.0, "health_check_timeout_s": 30.0}
+HEALTH = {"health_check_period_s": 2.0, "health_check_timeout_s": 30.0}
 
 
 def build(args: dict[str, Any]) -> Application:
@@ -110,7 +110,8 @@ def _engine(
         return _known_as(vllm_deployment(name, served, options, ledger), name, restarts)
     actor = {"num_cpus": served.cpus, "num_gpus": served.gpus}
     engine = serve.deployment(EngineReplica, name=f"Engine-{name}", ray_actor_options=actor, **options)
-    return _known_as(engine.bind(served.judge.model_dump(), name, ledger, served.weights), name, restarts)
+    bound = engine.bind(served.judge.model_dump(), name, ledger, served.weights, served.hang_s)
+    return _known_as(bound, name, restarts)
 
 
 def surge_percent(served: ServedJudge, free: Sequence[Mapping[str, float]]) -> int:

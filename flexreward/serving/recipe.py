@@ -112,6 +112,8 @@ class ServedJudge(_Fields):
     """GPUs that one copy reserves; with vLLM, those of each of its workers."""
     weights: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")] = None
     """Digest that the model's files must have, as ``/v1/reload`` tells it: a copy that finds others does not start."""
+    hang_s: Annotated[float, Field(gt=0)] = 240.0
+    """A copy that has prompts at work for so long and answers none is started anew, in seconds."""
     group_reward: GroupReward | None = None
     """Where this judge's rewards come about in another way than the recipe's ``group_reward``."""
     sleeps: bool = False
@@ -143,10 +145,10 @@ class ServeRecipe(_Fields):
     """Longest time for one call, in seconds; what is not there by then is unscored."""
     max_body_bytes: Annotated[int, Field(ge=1024)] = 64 * MIB
     """Longest body of a request."""
-    max_requests: Annotated[int, Field(ge=1, le=100_000)] = 1000
-    """Judgments or rewards that one call may ask for."""
     body_s: Annotated[float, Field(gt=0)] = 60.0
     """Longest time for a body to come, in seconds."""
+    max_requests: Annotated[int, Field(ge=1, le=100_000)] = 1000
+    """Judgments or rewards that one call may ask for."""
     max_waiting: Annotated[int, Field(ge=1)] = 10_000
     """Judgments that one ingress copy has accepted and not yet answered; beyond it calls are refused with 429."""
     store: str | None = None

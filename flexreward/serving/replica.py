@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
+import math
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -15,8 +17,13 @@ from flexreward.engines.ray import About, Failed, Other
 from flexreward.errors import EngineError, JudgeError
 from flexreward.serving.keeper import Owner
 from flexreward.serving.logs import log_with_serve
+from flexreward.serving.pulse import Pulse
 from flexreward.serving.resting import PROBE, PROBED, Resting, first_words
 from flexreward.types import Reply
+
+WARM_S = 60.0
+"""For its first words; the copy runs without them too."""
+log = logging.getLogger(__name__)
 
 
 class EngineReplica:
@@ -28,12 +35,19 @@ class EngineReplica:
         ledger: Handle of the keeper of the ledger, whose owner says where the judge is. While it sleeps the engine is
             closed.
         weights: Digest that the model's must have.
+        hang_s: Longest time without a reply while there are prompts.
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, judge: dict[str, Any], name: str = "", ledger: Any = None, weights: str | None = None
+        self,
+        judge: dict[str, Any],
+        name: str = "",
+        ledger: Any = None,
+        weights: str | None = None,
+        hang_s: float = math.inf,
     ) -> None:
         log_with_serve()
+        self._pulse = Pulse(hang_s)
         self._recipe = JudgeRecipe.model_validate(judge)
         self.engine: Engine | None = None
         self._resting = Resting(ledger and Owner(ledger), name, free=self._close, restore=self._open, say=self._say)
@@ -42,6 +56,7 @@ class EngineReplica:
         self._about = about(self.engine)
         check_weights(self._about, weights)
         self._model = self._about.name
+        await warmed(self._say)
         self._resting.begin()
 
     async def about(self) -> About:
@@ -50,6 +65,7 @@ class EngineReplica:
     def check_health(self) -> None:
         if self._resting.broken:
             raise EngineError(self._resting.broken)
+        self._pulse.check()
 
     async def generate(
         self, key: str, prompt: Prompt, sampling: Sampling, model: str
@@ -61,10 +77,13 @@ class EngineReplica:
         async with self._resting.at_work():
             assert self.engine is not None
             try:
-                async with aclosing(cast(Any, self.engine.generate(prompt, sampling))) as stream:
-                    async for reply in stream:
-                        yield reply
+                with self._pulse.at_work():
+                    async with aclosing(cast(Any, self.engine.generate(prompt, sampling))) as stream:
+                        async for reply in stream:
+                            self._pulse.beat()
+                            yield reply
             except EngineError as error:
+                self._pulse.beat()
                 yield Failed(kind=type(error).__name__, message=str(error))
 
     async def reply(self, key: str, prompt: Prompt, sampling: Sampling, model: str) -> Reply | Failed | Other:
@@ -115,6 +134,15 @@ def about(engine: Any) -> About:
         identity=dict(engine.identity),
         max_context=engine.max_context if engine.can.counts else None,
     )
+
+
+async def warmed(say: Callable[[], Awaitable[object]]) -> None:
+    """Let a copy say something before it is asked anything: the first time is slow."""
+    try:
+        async with asyncio.timeout(WARM_S):
+            await say()
+    except (EngineError, TimeoutError) as error:
+        log.warning("the engine does not answer yet: %s", error)
 
 
 def check_weights(about: About, expected: str | None) -> None:

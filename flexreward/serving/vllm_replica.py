@@ -23,8 +23,9 @@ from flexreward.engines.vllm_opening import open_checkpoint
 from flexreward.engines.vllm_writing import Writer
 from flexreward.errors import EngineError
 from flexreward.serving.keeper import Owner
+from flexreward.serving.pulse import Pulse
 from flexreward.serving.recipe import ServedJudge
-from flexreward.serving.replica import check_weights, only
+from flexreward.serving.replica import check_weights, only, warmed
 from flexreward.serving.resting import PROBE, PROBED, Resting, first_words
 from flexreward.types import Reply
 
@@ -35,21 +36,26 @@ OF_RAY = ("model", "tokenizer", "disable_log_stats")
 class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not typed
     """``LLMServer`` that takes our prompts.
 
-        Args:
-            llm_config: As ``vllm_deployment`` made it; what vLLM is started with is added here, where the checkpoint is.
-            judge: Fields of the judge's recipe.
-            sleeps: Whether its memory on a GPU can be given up.
-    <<<<<<< HEAD
-            ledger: Handle of the owner of the judge's phase.
-            weights: Digest that the model's must have.
-    =======
-            ledger: Handle of the keeper of the ledger, whose owner says where the judge is.
-    >>>>>>> a05be8d0 (wip)
+    Args:
+        llm_config: As ``vllm_deployment`` made it; what vLLM is started with is added here, where the checkpoint is.
+        judge: Fields of the judge's recipe.
+        sleeps: Whether its memory on a GPU can be given up.
+        ledger: Handle of the keeper of the ledger, whose owner says where the judge is.
+        weights: Digest that the model's must have.
+        hang_s: Longest time without a reply while there are prompts.
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, llm_config: LLMConfig, *, judge: dict[str, Any], sleeps: bool, ledger: Any, weights: str | None
+        self,
+        llm_config: LLMConfig,
+        *,
+        judge: dict[str, Any],
+        sleeps: bool,
+        ledger: Any,
+        weights: str | None,
+        hang_s: float,
     ) -> None:
+        self._pulse = Pulse(hang_s)
         self._resting = Resting(
             ledger and Owner(ledger), llm_config.model_id, free=self.sleep, restore=self.wakeup, say=self._say
         )
@@ -77,11 +83,13 @@ class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not type
             await super().__init__(config)
         self._writer = Writer(self._opened, self.engine._engine_client)
         self._model = self._about.name
+        await warmed(self._say)
         self._resting.begin()
 
     async def check_health(self) -> None:
         if self._resting.broken:
             raise EngineError(self._resting.broken)
+        self._pulse.check()
         await super().check_health()
 
     async def about(self) -> About:
@@ -94,8 +102,10 @@ class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not type
             yield Other(about=self._about)
             return
         async with self._resting.at_work(), aclosing(self._written(prompt, sampling)) as replies:
-            async for reply in replies:
-                yield reply
+            with self._pulse.at_work():
+                async for reply in replies:
+                    self._pulse.beat()
+                    yield reply
 
     async def _say(self) -> object:
         return self._opened.identity, await first_words(self._written(PROBE, PROBED))
@@ -155,6 +165,7 @@ def vllm_deployment(name: str, served: ServedJudge, options: dict[str, Any], led
             "sleeps": served.sleeps and bool(served.gpus),
             "ledger": ledger,
             "weights": served.weights,
+            "hang_s": served.hang_s,
         },
         override_serve_options=options,
         deployment_cls=VLLMReplica,

@@ -174,6 +174,7 @@ judges:
   endless:
     judge: {{model: '{closed.parent / "first"}', engine: 'tests.flexreward.serving.slow:EndlessEngine'}}
     cpus: 0.5
+    hang_s: 4.0
   busy:
     judge: {{model: busy, engine: 'tests.flexreward.serving.slow:BusyEngine'}}
     cpus: 0.5

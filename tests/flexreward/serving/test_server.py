@@ -147,6 +147,16 @@ def test_an_engine_that_hangs_is_ended_by_the_deadline(server, closed):
     until_closed(closed, before + 1)
 
 
+def test_an_engine_that_hangs_is_started_anew(server):
+    before = server.replicas("Engine-endless")
+    body = {"prompts": ["hangs on"], "completions": ["a"], "judge": "endless", "deadline_s": 5.0}
+    assert server.post("/v1/rewards", body).json()["reasons"] == ["deadline"]
+    until = time.monotonic() + 60
+    while len(after := server.replicas("Engine-endless")) != 1 or after == before:
+        assert time.monotonic() < until, after
+        time.sleep(0.2)
+
+
 def test_an_engine_copy_killed_under_load_loses_no_request(server):
     with ThreadPoolExecutor(40) as pool:
         futures = [pool.submit(calls(server, "engine"), i) for i in range(40)]

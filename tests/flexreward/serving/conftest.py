@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import http.server
 import importlib.util
 import os
 import re
@@ -10,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,6 +26,11 @@ from tests.flexreward.serving.slow import LANES
 
 SESSION = re.compile(rb"/tmp/ray/session_[0-9_-]+")
 START_S = 400.0
+BODY_S = 6.0
+DOT = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+"""A picture of one point."""
 VLLM = f"""
   vllm:
     judge: {{model: '{BUNDLED / "tiny-judge"}', engine: vllm, max_tokens: 192}}
@@ -40,6 +48,32 @@ if importlib.util.find_spec("vllm"):  # vLLM needs torchvision, and the one here
         found = importlib.util.spec_from_file_location(name, TESTS / name / "sitecustomize.py")
         sys.modules[name] = importlib.util.module_from_spec(found)
         found.loader.exec_module(sys.modules[name])
+
+
+class Pictures(http.server.ThreadingHTTPServer):
+    """A host that the server may fetch images from; ``/to/URL`` leads on to there."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Pictures)
+        self.asked: list[str] = []
+
+    @property
+    def port(self) -> int:
+        return int(self.server_address[1])
+
+
+class _Pictures(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.server.asked.append(self.path)
+        self.send_response(302 if self.path.startswith("/to/") else 200)
+        self.send_header("Location", self.path.removeprefix("/to/"))
+        self.end_headers()
+        self.wfile.write(DOT)
+
+    def log_message(self, *parts: object) -> None:
+        pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,6 +103,17 @@ class Running:
 
     def _named(self, start: str) -> list[int]:
         return [pid for pid, command in self._processes() if command.startswith(start.encode())]
+
+    def family(self) -> dict[int, str]:
+        """All processes that this server has begun, by process id."""
+        parents = {}
+        for path in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                parents[int(path.name)] = int((path / "stat").read_text().rpartition(")")[2].split()[1])
+        found = {self.process.pid}
+        while more := {pid for pid, parent in parents.items() if parent in found} - found:
+            found |= more
+        return {pid: (Path(f"/proc/{pid}/comm").read_text().strip()) for pid in found}
 
     def memory(self) -> int:
         """Bytes that the server's processes hold for themselves alone."""
@@ -157,7 +202,15 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def server(start: Callable[[str], Running], closed: Path) -> Running:
+def pictures() -> Iterator[Pictures]:
+    with Pictures() as host:
+        threading.Thread(target=host.serve_forever, daemon=True).start()
+        yield host
+        host.shutdown()
+
+
+@pytest.fixture(scope="session")
+def server(start: Callable[[str], Running], closed: Path, pictures: Pictures) -> Running:
     """The server of all tests. Its first judge takes 400 ms, so that there is time to kill somebody."""
     return start(
         f"""
@@ -183,6 +236,8 @@ judges:
 ingress_replicas: 2
 store: store.sqlite
 reload_from: {closed.parent}
+media_hosts: ['127.0.0.1:{pictures.port}', 'localhost:{pictures.port}']
+body_s: {BODY_S}
 drain_s: 20.0
 openai: true
 """

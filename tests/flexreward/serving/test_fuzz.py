@@ -123,9 +123,9 @@ def mutated(rng, value):
     return [value] if rng.random() < 0.5 else {"role": "user", "content": value}
 
 
-def raw(rng, path):
+def raw(rng, body):
     """A body as bytes: JSON of some shape, or something that is none."""
-    data = json.dumps(mutated(rng, BODIES[path])).encode()
+    data = json.dumps(mutated(rng, body)).encode()
     if rng.random() < 0.15:
         at = rng.randrange(len(data) + 1)
         return data[:at] + rng.randbytes(rng.randrange(3)) + data[at:]
@@ -140,7 +140,7 @@ async def test_ten_thousand_broken_bodies_are_answered_200_or_4xx_with_one_line(
     async with client_of(service, routers=routers_over(service), key=ADMIN, **bounds) as client:
         for _ in range(10_000):
             path = rng.choice(list(BODIES))
-            body = raw(rng, path)
+            body = raw(rng, BODIES[path])
             answer = await client.post(path, content=body, headers={"Content-Type": "application/json"})
             assert answer.status_code < 500, (path, body, answer.text)
             if answer.status_code != 200:

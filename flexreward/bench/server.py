@@ -72,7 +72,7 @@ def recipe_fields(measured: dict[str, Any]) -> dict[str, Any]:
     instant = {"model": "scripted:longer", "engine": "scripted"}
     slow = {"judge": instant | {"options": {"delay_s": DELAY_S}}, "max_in_flight": IN_FLIGHT, "cpus": 0.1}
     return {
-        "port": _free_port(),
+        "port": free_port(),
         "store": "none",
         "judges": {
             "measured": {"judge": measured},
@@ -92,7 +92,7 @@ def throughput(url: str, measured: dict[str, Any], num_requests: int, rounds: in
         _judge_here(judge, _items(num_requests))
         here_s, here_cpu_s = perf_counter() - start, process_time() - before
         before, start = _cpu_s(), perf_counter()
-        asyncio.run(_rewards(url, "measured", _items(num_requests), CALL))
+        asyncio.run(ask_rewards(url, "measured", _items(num_requests), CALL))
         there_s, there_cpu_s = perf_counter() - start, _cpu_s() - before
         if turn:  # the first warms both
             ratios.append(here_s / there_s)
@@ -146,7 +146,7 @@ def scaling(url: str, rounds: int) -> dict[str, Bar]:
         rates = {}
         for name, count in (("one", per_copy), ("four", per_copy * COPIES)):
             start = perf_counter()
-            asyncio.run(_rewards(url, name, _items(count), count))
+            asyncio.run(ask_rewards(url, name, _items(count), count))
             rates[name] = count / (perf_counter() - start)
         ratios.append(rates["four"] / rates["one"])
         ones.append(rates["one"])
@@ -187,7 +187,7 @@ def _judge_here(judge: Any, items: Sequence[tuple[str, str]]) -> None:
     asyncio.run(judged())
 
 
-async def _rewards(url: str, judge: str, items: Sequence[tuple[str, str]], size: int) -> None:
+async def ask_rewards(url: str, judge: str, items: Sequence[tuple[str, str]], size: int) -> None:
     """All rewards, in calls of ``size`` items side by side."""
     async with httpx.AsyncClient(base_url=url, trust_env=False, timeout=600) as client:
 
@@ -238,7 +238,7 @@ def _tree() -> Iterator[tuple[int, int, int]]:
             yield pid, user, system
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as tried:
         tried.bind(("127.0.0.1", 0))
         return int(tried.getsockname()[1])

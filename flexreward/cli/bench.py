@@ -11,7 +11,9 @@ def bench(
     name: Annotated[
         str,
         typer.Argument(
-            metavar="NAME", help="Which bench: engine, eval, expected, server, thinking or votes.", show_default=False
+            metavar="NAME",
+            help="Which bench: engine, eval, expected, routing, server, thinking or votes.",
+            show_default=False,
         ),
     ],
     judge: Annotated[

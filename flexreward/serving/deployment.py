@@ -25,8 +25,8 @@ from flexreward.serving.recipe import Copies, Scaling, ServedJudge, ServeRecipe,
 from flexreward.serving.replica import EngineReplica
 
 APP = "flexreward"
-ROUTER = "flexreward.serving.router:JudgeRouter"
-ENGINE_FIELDS = ("replicas", "max_in_flight", "cpus", "gpus", "sleeps", "weights", "hang_s")
+ROUTERS = {"keyed": "flexreward.serving.router:JudgeRouter", "any": "flexreward.serving.router:AnyRouter"}
+ENGINE_FIELDS = ("replicas", "max_in_flight", "cpus", "gpus", "sleeps", "weights", "hang_s", "routing")
 """Of a served judge, beside its recipe: what its engine's copies follow from."""
 HEALTH = {"health_check_period_s": 2.0, "health_check_timeout_s": 30.0}
 
@@ -97,7 +97,7 @@ def _engine(
     # at intervals.
     options: dict[str, Any] = {
         "max_ongoing_requests": 2 * served.max_in_flight,
-        "request_router_config": RequestRouterConfig(request_router_class=ROUTER),
+        "request_router_config": RequestRouterConfig(request_router_class=ROUTERS[served.routing]),
         "graceful_shutdown_timeout_s": recipe.drain_s,
         "max_surge_percent": surge_percent(served, free),
         **_copies(served.replicas),

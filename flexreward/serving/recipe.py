@@ -106,6 +106,9 @@ class ServedJudge(_Fields):
     """Copies of the engine."""
     max_in_flight: Annotated[int, Field(ge=1)] = 64
     """Prompts that one copy has at work at once."""
+    routing: Literal["keyed", "any"] = "keyed"
+    """Which copy is asked: the one that has read the same prompt or the same media, as far as its load allows, or
+    whichever is less busy."""
     cpus: Annotated[float, Field(ge=0)] = 1.0
     """Cores that one copy reserves."""
     gpus: Annotated[float, Field(ge=0)] = 0.0

@@ -54,3 +54,10 @@ class JudgeRouter(ConsistentHashRouter):  # type: ignore[misc]  # ray.serve is n
         ring += [one for one in by_id if one not in ring]
         loads = {one: self.replica_queue_len_cache.get(one) or 0 for one in by_id}
         return [[by_id[one]] for one in ordered(ring, loads)]
+
+
+class AnyRouter(JudgeRouter):
+    """The less busy of two copies, whatever they have read."""
+
+    def _routing_key(self, pending_request: Any) -> str | None:
+        return None

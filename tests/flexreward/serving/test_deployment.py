@@ -80,3 +80,10 @@ def test_new_copies_of_an_engine_stand_before_the_old_ones_go_where_there_is_roo
     recipe = parse_serve_recipe(FIELDS, "args")
     _, _, engines = application(recipe, free=[{"CPU": 1.0}])._bound_deployment.init_args
     assert engines["a"]._bound_deployment._deployment_config.max_surge_percent == 50
+
+
+def test_a_judge_may_be_asked_at_whichever_copy_is_less_busy():
+    found = deployments(judges={"a": "scripted:first", "b": {"judge": "scripted:first", "routing": "any"}})
+    named = {name: part._deployment_config.request_router_config.request_router_class for name, part in found.items()}
+    assert named["Engine-a"] == "flexreward.serving.router:JudgeRouter"
+    assert named["Engine-b"] == "flexreward.serving.router:AnyRouter"

@@ -22,19 +22,25 @@ def check(
     [bold]flexreward check recipes/judge.yaml[/bold]
     """
     from flexreward.config import resolve_judge
+    from flexreward.errors import RecipeError
     from flexreward.serving.recipe import is_serve_recipe, load_serve_recipe
 
     if not is_serve_recipe(recipe):
         print(f"{_judge(resolve_judge(recipe), recipe)}: ok")
         return
     server = load_serve_recipe(recipe)
-    reward, _ = server.keys()
     judges = [
         f"{name}: {_copies(one.replicas)} of {_judge(one.judge, f'{recipe}: {name}')}"
         for name, one in server.judges.items()
     ]
+    serves = f"serves http://{server.host}:{server.port}"
+    try:
+        reward, _ = server.keys()
+    except RecipeError:  # keys may lie elsewhere; all else is told first
+        print(f"{serves}; {'; '.join(judges)}")
+        raise
     keyed = f"behind {len(reward)} key(s)" if reward else "without a key"
-    print(f"serves http://{server.host}:{server.port} {keyed}; {'; '.join(judges)}: ok")
+    print(f"{serves} {keyed}; {'; '.join(judges)}: ok")
 
 
 def _copies(copies: int | Scaling) -> str:

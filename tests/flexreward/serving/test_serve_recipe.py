@@ -120,6 +120,18 @@ def test_check_says_what_a_server_would_start(capsys):
     assert "judge: 1 copy of" in said
 
 
+def test_check_says_all_else_before_a_key_that_is_not_there(tmp_path, capsys, monkeypatch):
+    monkeypatch.delenv("FLEXREWARD_NOT_SET", raising=False)
+    (tmp_path / "r.yaml").write_text("judge: tiny\nreward_keys: {env: FLEXREWARD_NOT_SET}\n")
+    assert run(["check", str(tmp_path / "r.yaml")]) == 2
+    told = capsys.readouterr()
+    assert "judge: 1 copy of" in told.out
+    assert told.err == (
+        "flexreward: reward_keys: the environment variable FLEXREWARD_NOT_SET holds no key; "
+        "python -c 'import secrets; print(secrets.token_urlsafe())'\n"
+    )
+
+
 def test_check_explains_a_wrong_server_in_one_line(tmp_path, capsys):
     (tmp_path / "r.yaml").write_text("judge: tiny\nreplicsa: 2\n")
     assert run(["check", str(tmp_path / "r.yaml")]) == 2

@@ -6,10 +6,10 @@ import asyncio
 import hashlib
 import logging
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from flexreward import errors
 from flexreward.engines.base import Capabilities, Prompt, Sampling
@@ -37,6 +37,8 @@ class About:
     can: Capabilities
     identity: dict[str, str]
     max_context: int | None = None
+    parts: bool = False
+    """Whether it can be asked for some of the replies, by their numbers."""
 
     @property
     def name(self) -> str:
@@ -88,6 +90,7 @@ class RayEngine:
         self._former = former
         self._successor: About | None = None
         self._max_context = about.max_context
+        self._parts = about.parts
         self._handle = handle
         self._stream = handle.options(stream=True)
         self.num_repeated = 0
@@ -120,7 +123,18 @@ class RayEngine:
         return found
 
     async def generate(self, prompt: Prompt, sampling: Sampling) -> AsyncIterator[Reply]:
-        """See the Engine protocol. A single reply is the answer to a call, which costs Serve less than a stream."""
+        """See the Engine protocol. A stream through Serve does not wait for whoever reads it, so replies that are to
+        begin later (``Sampling.at_once``) are asked for later, of copies that can be."""
+        first, parts = sampling.at_once, [range(sampling.n)]
+        if self._parts and first is not None and first < sampling.n and sampling.temperature > 0:
+            parts = [range(first), range(first, sampling.n)]
+        for numbers in parts:
+            async with aclosing(cast(Any, self._some(prompt, sampling, numbers))) as replies:
+                async for reply in replies:
+                    yield reply
+
+    async def _some(self, prompt: Prompt, sampling: Sampling, numbers: range) -> AsyncIterator[Reply]:
+        """Replies of these numbers. A single one is the answer to a call, which costs Serve less than a stream."""
         from ray.exceptions import RayActorError, RayError
         from ray.serve.exceptions import BackPressureError
 
@@ -133,8 +147,10 @@ class RayEngine:
             asked: Any
             if sampling.n == 1:
                 asked = self._handle.reply.remote(key, prompt, sampling, self._name)
-            else:
+            elif len(numbers) == sampling.n:
                 asked = self._stream.generate.remote(key, prompt, sampling, self._name)
+            else:
+                asked = self._stream.generate.remote(key, prompt, sampling, self._name, numbers)
             whole = False
             try:
                 async for found in _each(asked, sampling):

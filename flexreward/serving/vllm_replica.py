@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from ray.serve import Application
@@ -63,7 +64,7 @@ class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not type
         options = vllm_options(JudgeRecipe.model_validate(judge))
         self._opened = await asyncio.to_thread(open_checkpoint, **options)
         opened = self._opened
-        self._about = About(can=opened.can, identity=opened.identity, max_context=opened.reader.max_context)
+        self._about = About(can=opened.can, identity=opened.identity, max_context=opened.reader.max_context, parts=True)
         check_weights(self._about, weights)
         arguments = {name: value for name, value in self._opened.options.items() if name not in OF_RAY}
         config = LLMConfig(
@@ -96,12 +97,13 @@ class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not type
         return self._about
 
     async def generate(
-        self, key: str, prompt: Prompt, sampling: Sampling, model: str
+        self, key: str, prompt: Prompt, sampling: Sampling, model: str, numbers: range | None = None
     ) -> AsyncIterator[Reply | Failed | Other]:
+        """The replies of these numbers, or all."""
         if model != self._model:
             yield Other(about=self._about)
             return
-        async with self._resting.at_work(), aclosing(self._written(prompt, sampling)) as replies:
+        async with self._resting.at_work(), aclosing(self._written(prompt, sampling, numbers)) as replies:
             with self._pulse.at_work():
                 async for reply in replies:
                     self._pulse.beat()
@@ -110,15 +112,20 @@ class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not type
     async def _say(self) -> object:
         return self._opened.identity, await first_words(self._written(PROBE, PROBED))
 
-    async def _written(self, prompt: Prompt, sampling: Sampling) -> AsyncGenerator[Reply | Failed, None]:
+    async def _written(
+        self, prompt: Prompt, sampling: Sampling, numbers: range | None = None
+    ) -> AsyncGenerator[Reply | Failed, None]:
+        numbers = numbers or range(sampling.n)
+        sampling = replace(sampling, n=len(numbers), at_once=None)
         inbox = Inbox()
         works: list[asyncio.Task[None]] = []
         try:
             self._writer.check(sampling)
             read = await self._opened.reader.read(prompt)
 
-            def begin(numbers: range) -> None:
-                works.append(asyncio.create_task(self._writer.write(prompt, read, sampling, numbers, inbox.put)))
+            def begin(places: range) -> None:
+                of = numbers[places.start : places.stop]
+                works.append(asyncio.create_task(self._writer.write(prompt, read, sampling, of, inbox.put)))
 
             async for reply in inbox.replies(sampling, begin):
                 yield reply

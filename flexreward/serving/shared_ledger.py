@@ -17,7 +17,7 @@ from pathlib import Path
 from time import monotonic, time
 from typing import Any, NamedTuple
 
-from flexreward.errors import BusyError, EngineError, UserError
+from flexreward.errors import BusyError, EngineError, OutputError, UserError
 from flexreward.ledger import Claim, Ledger, State
 from flexreward.ledger.store import Store
 from flexreward.serving.board import Board, Crowd, Delta
@@ -306,7 +306,7 @@ class RemoteLedger(Ledger):
         self._claims.pop(key, None)
         try:
             stands: bytes = await self._ask_with_others("settle", key, value)
-        except EngineError as error:
+        except (EngineError, OutputError) as error:  # a full disk costs no verdict: who asked cannot mend it
             log.error("%s; what was bought is not kept", error)
             return value
         return value if stands == value else stands

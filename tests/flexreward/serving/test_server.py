@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import resource
 import signal
 import socket
 import sqlite3
@@ -178,6 +179,26 @@ def test_the_ledger_killed_comes_back_with_what_was_settled(server, killed):
         answers = list(pool.map(calls(server, f"ledger-{killed}"), range(10)))
     assert [reason for answer in answers for reason in answer["reasons"]] == [None] * 50
     assert server.post("/v1/rewards", body).json()["rewards"] == before["rewards"]
+
+
+def test_a_full_disk_costs_what_would_have_been_kept_and_no_verdict(server):
+    def rewarded(completion: str) -> list[str | None]:
+        return server.post("/v1/rewards", {"prompts": ["disk"], "completions": [completion]}).json()["reasons"]
+
+    def num_kept() -> int:
+        with sqlite3.connect(server.log.parent / "store.sqlite") as store:
+            return store.execute("SELECT count(*) FROM kept").fetchone()[0]
+
+    before, room = num_kept(), resource.prlimit(owner := server.owner(), resource.RLIMIT_FSIZE)
+    resource.prlimit(owner, resource.RLIMIT_FSIZE, (0, room[1]))
+    try:
+        assert rewarded("while it is full") == [None]
+    finally:
+        resource.prlimit(owner, resource.RLIMIT_FSIZE, room)
+    assert num_kept() == before
+    assert [path for path in server.written() if b"what was bought is not kept" in path.read_bytes()]
+    assert rewarded("when there is room again") == [None]
+    assert num_kept() == before + 1
 
 
 def asked(server, route: str, body: dict) -> dict:

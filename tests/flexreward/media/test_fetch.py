@@ -132,6 +132,24 @@ def test_every_address_of_a_name_must_be_a_public_one(monkeypatch, address):
     assert f"leads to the private address {address}" in refused("http://example.org/a.png", "example.org")
 
 
+def test_a_name_is_asked_once_so_that_it_cannot_lead_elsewhere_after_it_was_checked(server, monkeypatch):
+    asked, real = [], socket.getaddrinfo
+
+    def answer(name: str, port: int, *parts: object, **options: object) -> list[tuple[object, ...]]:
+        if name != "changes.test":
+            return real(name, port, *parts, **options)
+        asked.append(name)
+        address = "2000::1" if len(asked) == 1 else "127.0.0.1"  # nobody's, then the one that is wanted
+        return [(socket.AddressFamily.AF_INET6, socket.SOCK_STREAM, 6, "", (address, port))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", answer)
+    server.asked.clear()
+    host = f"changes.test:{server.server_port}"
+    message = refused(f"http://{host}/a.png", host, timeout_s=1.0)
+    assert "cannot be fetched" in message or "did not come" in message
+    assert (asked, server.asked) == (["changes.test"], [])
+
+
 def test_a_redirect_is_followed_only_to_where_the_operator_allows(server, host):
     assert fetch(f"http://{host}/redirect?to=/a.png", hosts=[host], max_bytes=9) == b"picture"
     for to in ("http://127.0.0.1:1/x", "http://evil.test/", "file:///etc/hostname", "//evil.test/a"):

@@ -29,12 +29,12 @@ TAKEN = {
 def main() -> None:
     parts = Parts("bench", basis=read_checkpoint(resolve_judge("tiny").model).digest)
     asked = sys.argv[1:] or list(TAKEN)
-    figures = {name: parts.get(name, lambda run=TAKEN[name]: _measured(run)) for name in asked}
+    figures = {name: parts.get(name, lambda run=TAKEN[name]: measured(run)) for name in asked}
     if set(asked) == set(TAKEN):
         record("bench", figures, Path("recipes/bench/proofs"), seconds=parts.seconds)
 
 
-def _measured(run: Callable[[], dict[str, Bar]]) -> dict[str, Any]:
+def measured(run: Callable[[], dict[str, Bar]]) -> dict[str, Any]:
     """Each bar's value, interval and baseline; dots in a name, as of 0.6, part it in a README's mark."""
     bars = run()
     print("\n".join(text_lines(bars)), flush=True)

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from flexreward import errors
 from flexreward.engines.base import Capabilities, Prompt, Sampling
+from flexreward.engines.together import Together, Which
 from flexreward.errors import EngineError
 from flexreward.fingerprint import digest
 from flexreward.types import Reply
@@ -81,9 +82,12 @@ class RayEngine:
         handle: Of the deployment.
         about: What a copy has said of itself.
         former: Names of the models that ran there before. Copies of those are on their way out, and passed over.
+        together: Prompts for single replies that may go in one call.
     """
 
-    def __init__(self, handle: Any, about: About, *, former: frozenset[str] = frozenset()) -> None:
+    def __init__(
+        self, handle: Any, about: About, *, former: frozenset[str] = frozenset(), together: Which = "key"
+    ) -> None:
         self.can = about.can
         self.identity = about.identity
         self._name = about.name
@@ -93,6 +97,8 @@ class RayEngine:
         self._parts = about.parts
         self._handle = handle
         self._stream = handle.options(stream=True)
+        self._which = together
+        self._together = Together(handle, about.name, which=together)
         self.num_repeated = 0
         """Requests that went to another copy because theirs had died."""
 
@@ -101,7 +107,7 @@ class RayEngine:
         if self._successor is None:
             return None
         former = (self._former | {self._name}) - {self._successor.name}
-        return RayEngine(self._handle, self._successor, former=former)
+        return RayEngine(self._handle, self._successor, former=former, together=self._which)
 
     async def look(self) -> None:
         """See what a copy runs now, whichever answers."""
@@ -134,7 +140,7 @@ class RayEngine:
                     yield reply
 
     async def _some(self, prompt: Prompt, sampling: Sampling, numbers: range) -> AsyncIterator[Reply]:
-        """Replies of these numbers. A single one is the answer to a call, which costs Serve less than a stream."""
+        """Replies of these numbers. Single ones that are asked for at once go in one call."""
         from ray.exceptions import RayActorError, RayError
         from ray.serve.exceptions import BackPressureError
 
@@ -146,7 +152,7 @@ class RayEngine:
             # Whatever is closed here is cancelled there, so that nobody writes what nobody waits for.
             asked: Any
             if sampling.n == 1:
-                asked = self._handle.reply.remote(key, prompt, sampling, self._name)
+                asked = asyncio.ensure_future(self._together.reply(key, prompt, sampling))
             elif len(numbers) == sampling.n:
                 asked = self._stream.generate.remote(key, prompt, sampling, self._name)
             else:

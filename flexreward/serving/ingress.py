@@ -14,6 +14,7 @@ from ray import serve
 from flexreward.config import JudgeRecipe, open_judge
 from flexreward.engines.base import Engine
 from flexreward.engines.ray import About, RayEngine
+from flexreward.engines.together import Which
 from flexreward.errors import EngineError
 from flexreward.serving import dialects
 from flexreward.serving.admission import Admission
@@ -27,7 +28,7 @@ from flexreward.serving.keeper import Owner
 from flexreward.serving.live import live_routes
 from flexreward.serving.logs import log_with_serve
 from flexreward.serving.phase_routes import phase_routes
-from flexreward.serving.recipe import ServedJudge, ServeRecipe
+from flexreward.serving.recipe import Scaling, ServedJudge, ServeRecipe
 from flexreward.serving.reload_routes import reload_routes
 from flexreward.serving.reloading import Reloader
 from flexreward.serving.service import JudgeService, OpenJudge
@@ -138,9 +139,16 @@ async def _opened(served: ServedJudge, handle: Any, recipe: ServeRecipe) -> Open
     lanes = served.max_replicas * served.max_in_flight
     return OpenJudge(
         recipe=served.judge,
-        engine=RayEngine(handle, about),
+        engine=RayEngine(handle, about, together=_together(served)),
         admission=Admission(lanes=lanes, max_waiting=recipe.max_waiting),
     )
+
+
+def _together(served: ServedJudge) -> Which:
+    """Where Serve decides by calls how many copies there are to be, each prompt is one."""
+    if isinstance(served.replicas, Scaling):
+        return "none"
+    return "all" if served.replicas == 1 else "key"
 
 
 async def _first(recipe: JudgeRecipe, engine: Engine) -> str | None:

@@ -7,7 +7,7 @@ import gc
 import logging
 import math
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -21,6 +21,7 @@ from flexreward.serving.pulse import Pulse
 from flexreward.serving.resting import PROBE, PROBED, Resting, first_words
 from flexreward.types import Reply
 
+Placed = tuple[int, Reply | Failed | Other]
 WARM_S = 60.0
 """For its first words; the copy runs without them too."""
 log = logging.getLogger(__name__)
@@ -90,6 +91,14 @@ class EngineReplica:
         """The one reply that ``sampling`` asks for."""
         return await only(self.generate(key, prompt, sampling, model))
 
+    async def replies(
+        self, key: str, asked: Sequence[tuple[Prompt, Sampling]], model: str
+    ) -> AsyncIterator[list[Placed]]:
+        """``reply`` to each; see ``as_they_end``."""
+        async with aclosing(as_they_end([self.reply(key, *one, model) for one in asked])) as found:
+            async for some in found:
+                yield some
+
     async def count_tokens(self, key: str, prompt: Prompt) -> int | Failed:
         async with self._resting.at_work():
             try:
@@ -117,6 +126,20 @@ class EngineReplica:
         text = await first_words(self.engine.generate(PROBE, PROBED))
         # Other engines' weights are not here, and may be drawn from by others too.
         return (identity, text) if self.engine.can.token_ids else identity
+
+
+async def as_they_end(
+    replies: Sequence[Coroutine[Any, Any, Reply | Failed | Other]],
+) -> AsyncGenerator[list[Placed], None]:
+    """Replies with their places: those that have ended by the time that they are looked for, in one list."""
+    tasks = {asyncio.ensure_future(reply): place for place, reply in enumerate(replies)}
+    try:
+        while tasks:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            yield [(tasks.pop(task), task.result()) for task in done]
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 async def only(replies: AsyncIterator[Reply | Failed | Other]) -> Reply | Failed | Other:

@@ -6,7 +6,7 @@ What it is asked, and how its replies are read, is as in the embedded ``VLLMEngi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -26,7 +26,7 @@ from flexreward.errors import EngineError
 from flexreward.serving.keeper import Owner
 from flexreward.serving.pulse import Pulse
 from flexreward.serving.recipe import ServedJudge
-from flexreward.serving.replica import check_weights, only, warmed
+from flexreward.serving.replica import Placed, as_they_end, check_weights, only, warmed
 from flexreward.serving.resting import PROBE, PROBED, Resting, first_words
 from flexreward.types import Reply
 
@@ -138,6 +138,14 @@ class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not type
     async def reply(self, key: str, prompt: Prompt, sampling: Sampling, model: str) -> Reply | Failed | Other:
         """The one reply that ``sampling`` asks for."""
         return await only(self.generate(key, prompt, sampling, model))
+
+    async def replies(
+        self, key: str, asked: Sequence[tuple[Prompt, Sampling]], model: str
+    ) -> AsyncIterator[list[Placed]]:
+        """``reply`` to each; see ``as_they_end``."""
+        async with aclosing(as_they_end([self.reply(key, *one, model) for one in asked])) as found:
+            async for some in found:
+                yield some
 
     async def count_tokens(self, key: str, prompt: Prompt) -> int | Failed:
         try:

@@ -75,7 +75,7 @@ class _Call:
 def service_over(handle, **recipe):
     opened = OpenJudge(
         recipe=RECIPE.model_copy(update=recipe),
-        engine=RayEngine(handle, about("old")),
+        engine=RayEngine(handle, about("old"), together="none"),
         admission=Admission(lanes=8, max_waiting=100),
     )
     return JudgeService({"main": opened}, ledger=Ledger(None), deadline_s=20.0)

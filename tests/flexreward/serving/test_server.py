@@ -230,7 +230,8 @@ def test_a_judge_that_sleeps_gives_its_memory_back_and_stays_asleep_when_the_led
 
 def test_what_was_accepted_is_answered_before_a_judge_sleeps_and_its_lease_wakes_it(server):
     assert server.post("/v1/sleep", {}).status_code == 403
-    body = {"completions": ["x" * i for i in range(1, 21)], "deadline_s": 60.0}
+    # Long enough for a server that has just been waiting for a killed ledger, and expects as much again.
+    body = {"completions": ["x" * i for i in range(1, 21)], "deadline_s": 280.0}
     with ThreadPoolExecutor(10) as pool:
         futures = [pool.submit(server.post, "/v1/rewards", body | {"prompts": [f"tired {i}"] * 20}) for i in range(10)]
         time.sleep(0.3)

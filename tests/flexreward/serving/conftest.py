@@ -237,6 +237,7 @@ ingress_replicas: 2
 store: store.sqlite
 reload_from: {closed.parent}
 media_hosts: ['127.0.0.1:{pictures.port}', 'localhost:{pictures.port}']
+max_body_bytes: {32 * 2**20}
 body_s: {BODY_S}
 drain_s: 20.0
 openai: true

@@ -156,6 +156,8 @@ def test_an_engine_that_hangs_is_started_anew(server):
     while len(after := server.replicas("Engine-endless")) != 1 or after == before:
         assert time.monotonic() < until, after
         time.sleep(0.2)
+    answered = {"prompts": ["2 + 2"], "completions": ["after it hung"], "judge": "endless"}
+    assert server.post("/v1/rewards", answered).json()["reasons"] == [None]
 
 
 def test_an_engine_copy_killed_under_load_loses_no_request(server):

@@ -115,8 +115,8 @@ class ServedJudge(_Fields):
     """GPUs that one copy reserves; with vLLM, those of each of its workers."""
     weights: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")] = None
     """Digest that the model's files must have, as ``/v1/reload`` tells it: a copy that finds others does not start."""
-    hang_s: Annotated[float, Field(gt=0)] = 240.0
-    """A copy that has prompts at work for so long and answers none is started anew, in seconds."""
+    hang_s: Annotated[float, Field(gt=0)] = 900.0
+    """A copy that has prompts at work for so long and answers none is started anew: more seconds than a reply takes."""
     group_reward: GroupReward | None = None
     """Where this judge's rewards come about in another way than the recipe's ``group_reward``."""
     sleeps: bool = False

@@ -35,6 +35,12 @@ def until_back(server, name: str, count: int) -> None:
         time.sleep(0.2)
 
 
+def num_kept(server) -> int:
+    """Replies in the server's store."""
+    with sqlite3.connect(server.log.parent / "store.sqlite") as store:
+        return int(store.execute("SELECT count(*) FROM kept").fetchone()[0])
+
+
 def calls(server, name: str, *, per_call: int = 5) -> Callable[[int], dict]:
     def call(i: int) -> dict:
         body = {
@@ -160,7 +166,8 @@ def test_an_engine_that_hangs_is_started_anew(server):
     assert server.post("/v1/rewards", answered).json()["reasons"] == [None]
 
 
-def test_an_engine_copy_killed_under_load_loses_no_request(server):
+def test_an_engine_copy_killed_under_load_loses_no_request_and_settles_none_twice(server):
+    before = num_kept(server)
     with ThreadPoolExecutor(40) as pool:
         futures = [pool.submit(calls(server, "engine"), i) for i in range(40)]
         time.sleep(1.0)
@@ -170,6 +177,7 @@ def test_an_engine_copy_killed_under_load_loses_no_request(server):
     repeated = [path for path in server.written() if b"died under a request" in path.read_bytes()]
     assert repeated  # else nothing was in flight there
     until_back(server, "Engine-judge", 2)
+    assert num_kept(server) == before + 200
 
 
 @pytest.mark.parametrize("killed", ["owner", "keeper"])
@@ -187,20 +195,16 @@ def test_a_full_disk_costs_what_would_have_been_kept_and_no_verdict(server):
     def rewarded(completion: str) -> list[str | None]:
         return server.post("/v1/rewards", {"prompts": ["disk"], "completions": [completion]}).json()["reasons"]
 
-    def num_kept() -> int:
-        with sqlite3.connect(server.log.parent / "store.sqlite") as store:
-            return store.execute("SELECT count(*) FROM kept").fetchone()[0]
-
-    before, room = num_kept(), resource.prlimit(owner := server.owner(), resource.RLIMIT_FSIZE)
+    before, room = num_kept(server), resource.prlimit(owner := server.owner(), resource.RLIMIT_FSIZE)
     resource.prlimit(owner, resource.RLIMIT_FSIZE, (0, room[1]))
     try:
         assert rewarded("while it is full") == [None]
     finally:
         resource.prlimit(owner, resource.RLIMIT_FSIZE, room)
-    assert num_kept() == before
+    assert num_kept(server) == before
     assert [path for path in server.written() if b"what was bought is not kept" in path.read_bytes()]
     assert rewarded("when there is room again") == [None]
-    assert num_kept() == before + 1
+    assert num_kept(server) == before + 1
 
 
 def asked(server, route: str, body: dict) -> dict:

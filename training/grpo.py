@@ -131,10 +131,29 @@ def _arguments(recipe: GrpoRecipe) -> GRPOConfig:
 
 
 class _Trainer(GRPOTrainer):
-    """TRL's, less the model card that it leaves in the run folder."""
+    """TRL's, less what teaches nothing and the model card that it leaves in the run folder."""
+
+    def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """TRL's loss, and its gradient, from the completions that have an advantage alone; entropy is then theirs too.
+
+        Where all completions of a prompt earn the same, none has one: towards the end those are most of a batch.
+        """
+        alone = self.loss_type == "dapo" and self.beta == 0 and not getattr(self, "aux_loss_enabled", False)
+        return super().compute_loss(model, _telling(inputs) if alone else inputs, *args, **kwargs)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
         pass
+
+
+def _telling(inputs: dict[str, Any]) -> dict[str, Any]:
+    """The rows whose advantage is not zero; one row where there are none, so that there is a loss."""
+    kept = inputs["advantages"].ne(0)
+    if not kept.any():
+        kept[0] = True
+    return {
+        name: value[kept] if isinstance(value, torch.Tensor) and value.shape[:1] == kept.shape else value
+        for name, value in inputs.items()
+    }
 
 
 def main(arguments: list[str] | None = None) -> int:

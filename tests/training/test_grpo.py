@@ -4,6 +4,7 @@ import random
 
 import pytest
 import yaml
+from transformers import AutoModelForCausalLM
 
 from flexreward.adapters import trl as adapter
 from flexreward.adapters.recipe import RewardRecipe
@@ -80,6 +81,32 @@ def test_a_policy_learns_from_a_served_judge_and_the_control_does_not(asked, tmp
     assert {line["judge/unscored"] for line in metrics(judged)} == {0}
     assert last["reward"] > first["reward"] + 0.15
     assert last["reward"] > metrics(control)[-1]["reward"] + 0.3
+
+
+def test_completions_without_an_advantage_cost_nothing_and_change_nothing(asked, monkeypatch):
+    sizes = []
+
+    def lengths(recipe):
+        def seen(self, model, inputs):
+            sizes.append(len(inputs["advantages"]))
+            return loss(self, model, inputs)
+
+        monkeypatch.setattr("trl.GRPOTrainer._compute_loss", seen)
+        grpo.train(recipe)
+        return AutoModelForCausalLM.from_pretrained(recipe.output).state_dict()
+
+    loss = grpo.GRPOTrainer._compute_loss
+    told = {"steps": 1, "prompts": 8, "num_generations": 2, "warmup": 0}
+    few = lengths(asked(**told))
+    monkeypatch.setattr(grpo, "_telling", lambda inputs: inputs)
+    alone = asked(output=asked().output.with_name("other"), run_dir=asked().run_dir.with_name("other-run"), **told)
+    all_of_them = lengths(alone)
+    assert 0 < sizes[0] < sizes[1] == 16
+    start = AutoModelForCausalLM.from_pretrained(asked().model).state_dict()
+    moved = max((few[name] - start[name]).abs().max() for name in start)
+    apart = max((few[name] - all_of_them[name]).abs().max() for name in start)
+    assert moved > 5e-5
+    assert apart < moved / 10
 
 
 def test_a_finished_run_stands_whole_and_is_not_run_again(asked, capsys):

@@ -9,9 +9,10 @@ from pathlib import Path
 
 from recipes.tiny import domain
 
-KINDS = ("compare", "count")
+KINDS = ("count",)
 """Kinds at which the bundled policy is neither good nor hopeless, so that its completions differ in what they earn."""
-NUMBER = 300 * 128
+NUMBER = 1024
+"""Prompts, each of which comes some thirty times: a judge with a store is paid once for what comes again."""
 
 
 def lines(number: int, *, seed: int) -> str:

@@ -23,10 +23,10 @@ CANARIES = ("", ":", "Let's solve this step by step", "<answer>10</answer>")
 Figures = dict[str, float]
 
 
-def held_out(number: int, *, seed: int) -> list[domain.Problem]:
+def held_out(number: int, *, seed: int, kinds: Sequence[str] = tuple(domain.KINDS)) -> list[domain.Problem]:
     """Different problems that no training has seen, all kinds alike."""
     rng = random.Random(f"{seed}-held-out")
-    streams = [domain.problems(rng, held_out=True, kinds=(kind,)) for kind in domain.KINDS]
+    streams = [domain.problems(rng, held_out=True, kinds=(kind,)) for kind in kinds]
     found: dict[str, domain.Problem] = {}
     while len(found) < number:
         problem = next(streams[len(found) % len(streams)])

@@ -68,7 +68,7 @@ def bars(*, num_prompts: int = NUM_PROMPTS, rounds: int = ROUNDS) -> dict[str, B
 
 def recipe_fields() -> dict[str, Any]:
     """Of the server's recipe."""
-    judge = shortened("tiny") | {"engine": "vllm", "max_tokens": MAX_TOKENS}
+    judge = shortened("tiny") | {"engine": "vllm", "max_tokens": MAX_TOKENS, "options": {}}
     served = {"judge": judge, "replicas": 2, "cpus": 0.25}
     ways = {routing: served | {"routing": routing} for routing in ("keyed", "any")}
     return {"port": free_port(), "store": "none", "judges": ways}

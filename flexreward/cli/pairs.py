@@ -23,7 +23,11 @@ def pairs(
     ],
     keep: Annotated[
         str,
-        typer.Option("--keep", metavar="K", help="consistent, margin=NUMBER, widest=COUNT; several between commas."),
+        typer.Option(
+            "--keep",
+            metavar="K",
+            help="consistent, margin=NUMBER, widest=COUNT, ratio=NUMBER, first; several between commas.",
+        ),
     ] = "consistent",
     per_prompt: Annotated[
         int | None,
@@ -36,8 +40,9 @@ def pairs(
 
     A pair is kept when the judge names the same winner in both orders and --keep asks for nothing more. What is dropped
     stands in dropped.jsonl with its reason: unscored, tied, flipped (each order names another winner), half_tied (one
-    order ties), margin, not_widest, duplicate (equal texts, never judged). Other rules on the same judgments: run it
-    again with another --keep, nothing is judged twice.
+    order ties), margin, not_widest, ratio (one text is more than NUMBER times as long), not_first (the later completion
+    won), duplicate (equal texts, never judged). Other rules on the same judgments: run it again with another --keep,
+    nothing is judged twice.
 
     [bold]flexreward pairs sampled.jsonl --out runs/pairs --keep margin=2,widest=1[/bold]
     """

@@ -135,7 +135,13 @@ def _judged_pair(sample: Sample, indices: tuple[int, int], row: Mapping[str, Any
         indices=indices,
         scores=tuple(row["scores"]) if row["scores"] else None,
         orders=tuple(tuple(order["scores"]) if order["scores"] else None for order in row["orders"]),
+        lengths=(_length(sample, indices[0]), _length(sample, indices[1])),
     )
+
+
+def _length(sample: Sample, index: int) -> int:
+    text = _completion(sample, index, chat=_is_conversational(sample))
+    return len(text) if isinstance(text, str) else sum(len(turn["content"]) for turn in text)
 
 
 def _pair_row(sample: Sample, pair: JudgedPair, header: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,8 @@ Always in force: both orders could be read, and both name the same strict winner
     consistent          nothing more (the default)
     margin=2            the averaged scores are at least 2 apart
     widest=1            of each prompt, only the pair that is furthest apart
+    ratio=2             the longer text is at most twice as long as the shorter
+    first               the earlier of the two completions won: where that is the cooler sample, the published rule
 """
 
 from __future__ import annotations
@@ -28,6 +30,8 @@ class JudgedPair:
     """Averaged over the orders; ``None`` where the pair is unscored."""
     orders: tuple[tuple[float, float] | None, ...]
     """The scores of each order, by completion; ``None`` where it could not be read."""
+    lengths: tuple[int, int] = (0, 0)
+    """Of the two texts, in characters."""
 
     @property
     def winners(self) -> list[int | None]:
@@ -51,6 +55,7 @@ class JudgedPair:
         return int(self.scores[1] > self.scores[0])
 
 
+KEEP = "consistent, margin=NUMBER, widest=COUNT, ratio=NUMBER (1 or more) or first"
 Rule = Callable[[Sequence[JudgedPair]], list[str | None]]
 """For the pairs of one prompt that are still kept: why each is dropped, or ``None``."""
 
@@ -91,6 +96,26 @@ def widest(count: int) -> Rule:
     return rule
 
 
+def ratio(at_most: float) -> Rule:
+    """Drops (``ratio``) what differs in length by more than the factor ``at_most``."""
+
+    def is_close(pair: JudgedPair) -> bool:
+        shorter, longer = sorted(pair.lengths)
+        return longer <= at_most * shorter
+
+    return lambda pairs: [None if is_close(pair) else "ratio" for pair in pairs]
+
+
+def first(pairs: Sequence[JudgedPair]) -> list[str | None]:
+    """Drops (``not_first``) what the later of the two completions won.
+
+    Of samples at temperatures 0.8 and 1.2, in this order, it keeps what the cooler one won.
+
+    Source: FLEX-Judge, arXiv 2505.18601, appendix B.4.2.
+    """
+    return [None if pair.chosen == 0 else "not_first" for pair in pairs]
+
+
 def parse_keep(text: str) -> tuple[Rule, ...]:
     """``--keep``: rules between commas, applied in their order, after ``consistent``."""
     rules: list[Rule] = [consistent]
@@ -104,10 +129,14 @@ def parse_keep(text: str) -> tuple[Rule, ...]:
                     rules.append(margin(float(value)))
                 case "widest" if int(value) > 0:
                     rules.append(widest(int(value)))
+                case "ratio" if float(value) >= 1:
+                    rules.append(ratio(float(value)))
+                case "first" if not value:
+                    rules.append(first)
                 case _:
                     raise ValueError
         except ValueError as error:
-            raise RecipeError(f"--keep {part!r}: expected consistent, margin=NUMBER or widest=COUNT") from error
+            raise RecipeError(f"--keep {part!r}: expected {KEEP}") from error
     return tuple(rules)
 
 

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -83,11 +84,24 @@ def test_rules_compose_each_over_what_the_ones_before_it_kept():
     assert sort_out(pairs[2:], parse_keep("consistent")) == [None]
 
 
+def test_a_pair_whose_texts_differ_much_in_length_is_dropped():
+    pairs = [
+        replace(judged((9.0, 1.0), (9.0, 1.0)), lengths=lengths) for lengths in ((10, 20), (20, 9), (5, 0), (0, 0))
+    ]
+    assert sort_out(pairs, parse_keep("ratio=2")) == [None, "ratio", "ratio", None]
+
+
+def test_the_earlier_completion_may_have_to_win():
+    pairs = [judged((9.0, 1.0), (9.0, 1.0)), judged((1.0, 9.0), (1.0, 9.0)), judged((9.0, 1.0), (1.0, 9.0))]
+    assert sort_out(pairs, parse_keep("first")) == [None, "not_first", "flipped"]
+
+
 @pytest.mark.parametrize(
-    "text", ["", "margin", "margin=x", "margin=nan", "margin=-1", "widest=0", "widest=1.5", "best"]
+    "text",
+    ["", "margin", "margin=x", "margin=nan", "margin=-1", "widest=0", "widest=1.5", "ratio=0.5", "first=1", "best"],
 )
 def test_a_rule_that_is_none_is_refused(text):
-    with pytest.raises(RecipeError, match="expected consistent, margin=NUMBER or widest=COUNT"):
+    with pytest.raises(RecipeError, match="expected consistent, margin=NUMBER, widest=COUNT, ratio=NUMBER"):
         parse_keep(text)
 
 

@@ -29,6 +29,13 @@ def pairs(
             help="consistent, margin=NUMBER, widest=COUNT, ratio=NUMBER, first; several between commas.",
         ),
     ] = "consistent",
+    balance: Annotated[
+        str,
+        typer.Option(
+            metavar="TRAIT",
+            help="length: as many longer winners as shorter ones. position: as many that stood first. Or both.",
+        ),
+    ] = "",
     per_prompt: Annotated[
         int | None,
         typer.Option(
@@ -41,8 +48,8 @@ def pairs(
     A pair is kept when the judge names the same winner in both orders and --keep asks for nothing more. What is dropped
     stands in dropped.jsonl with its reason: unscored, tied, flipped (each order names another winner), half_tied (one
     order ties), margin, not_widest, ratio (one text is more than NUMBER times as long), not_first (the later completion
-    won), duplicate (equal texts, never judged). Other rules on the same judgments: run it again with another --keep,
-    nothing is judged twice.
+    won), unbalanced (surplus of --balance), duplicate (equal texts, never judged). Other rules on the same judgments:
+    run it again with another --keep, nothing is judged twice.
 
     [bold]flexreward pairs sampled.jsonl --out runs/pairs --keep margin=2,widest=1[/bold]
     """
@@ -51,9 +58,10 @@ def pairs(
     from flexreward.files.outcomes import FIELDS as OUTCOME_FIELDS
     from flexreward.files.whole import update_summary
     from flexreward.pairs import build, card
+    from flexreward.pairs.balance import parse_balance
     from flexreward.pairs.keep import parse_keep
 
-    plan = build.Plan(rules=parse_keep(keep), per_prompt=per_prompt, seed=job.seed or 0)
+    plan = build.Plan(rules=parse_keep(keep), balance=parse_balance(balance), per_prompt=per_prompt, seed=job.seed or 0)
     reserved = {*OUTCOME_FIELDS, *build.FIELDS}
 
     def read() -> Iterator[Sample]:
@@ -71,7 +79,7 @@ def pairs(
         jobs.print_estimate(job, opened, items)
         return
     done = jobs.judge_into(job, opened, items, out / build.OUTCOMES)
-    counts = build.build(read(), out, plan)
+    counts = build.build(read, out, plan)
     summary = {**counts.summary(), "parse_rate": done.counts.parse_rate}
     update_summary(out / "summary.json", summary)
     card.write_card(out, summary)

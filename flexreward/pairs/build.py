@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +15,7 @@ from flexreward.errors import OutputError, RecipeError, SampleError
 from flexreward.files.outcomes import Item, encode, read_header, read_outcomes, request_digest
 from flexreward.files.samples import Sample
 from flexreward.files.whole import replaced
+from flexreward.pairs.balance import Balance, Trait
 from flexreward.pairs.keep import JudgedPair, PairCounts, Rule, sort_out
 from flexreward.types import Completion, Media, Message, Text
 
@@ -84,14 +85,16 @@ class Plan:
 
     rules: Sequence[Rule]
     per_prompt: int | None = None
+    balance: Sequence[Trait] = ()
+    """Of what the rules keep."""
     seed: int = 0
 
 
-def build(samples: Iterable[Sample], folder: Path, plan: Plan) -> PairCounts:
-    """Write the pairs that the rules keep, and those that they drop with the reason, from the outcomes in ``folder``.
+def build(samples: Callable[[], Iterable[Sample]], folder: Path, plan: Plan) -> PairCounts:
+    """Write the pairs that the plan keeps, and those that it drops with the reason, from the outcomes in ``folder``.
 
     Args:
-        samples: The ones that were judged, in the same order.
+        samples: Reads the ones that were judged, in the same order; twice where pairs are to be balanced.
         folder: Holds the outcomes; gets ``train.jsonl`` and ``dropped.jsonl``, each whole or not at all.
 
     Raises:
@@ -99,31 +102,49 @@ def build(samples: Iterable[Sample], folder: Path, plan: Plan) -> PairCounts:
     """
     counts = PairCounts()
     header = read_header(folder / OUTCOMES)
-    rows = read_outcomes(folder / OUTCOMES)
-    conversational: bool | None = None
+    balance = Balance(plan.balance, seed=plan.seed)
+    if plan.balance:
+        for sorted_out in _sorted_out(samples(), folder, plan):
+            for pair, reason in sorted_out.pairs:
+                if reason is None:
+                    balance.show(pair)
     with ExitStack() as files:
         train, dropped = (files.enter_context(replaced(folder / name)) for name in (TRAIN, DROPPED))
-        for sample in samples:
-            if conversational not in (None, _is_conversational(sample)):
-                raise SampleError(
-                    f"{sample.where}: texts here, conversations in earlier rows (or the reverse); use one"
-                )
-            conversational = _is_conversational(sample)
-            found = candidates(sample, per_prompt=plan.per_prompt, seed=plan.seed)
-            pairs = [_judged_pair(sample, indices, next(rows, None)) for indices in found.judged]
-            for pair, reason in zip(pairs, sort_out(pairs, plan.rules), strict=True):
+        for sample, pairs, duplicates in _sorted_out(samples(), folder, plan):
+            for pair, reason in pairs:
+                reason = reason or balance.reason(pair)
                 counts.add(pair, reason)
                 if reason is None:
                     train.write(encode(_pair_row(sample, pair, header)))
                 else:
                     dropped.write(encode(_dropped_row(sample, pair, reason)))
-            for indices in found.duplicates:
+            for indices in duplicates:
                 counts.dropped["duplicate"] += 1
                 name = pair_id(sample, indices)
                 dropped.write(
                     encode({"id": name, "reason": "duplicate", "indices": indices, "scores": None, "orders": []})
                 )
     return counts
+
+
+class SortedOut(NamedTuple):
+    """The pairs of one sample, each with why the rules drop it."""
+
+    sample: Sample
+    pairs: list[tuple[JudgedPair, str | None]]
+    duplicates: list[tuple[int, int]]
+
+
+def _sorted_out(samples: Iterable[Sample], folder: Path, plan: Plan) -> Iterator[SortedOut]:
+    rows = read_outcomes(folder / OUTCOMES)
+    conversational: bool | None = None
+    for sample in samples:
+        if conversational not in (None, _is_conversational(sample)):
+            raise SampleError(f"{sample.where}: texts here, conversations in earlier rows (or the reverse); use one")
+        conversational = _is_conversational(sample)
+        found = candidates(sample, per_prompt=plan.per_prompt, seed=plan.seed)
+        pairs = [_judged_pair(sample, indices, next(rows, None)) for indices in found.judged]
+        yield SortedOut(sample, list(zip(pairs, sort_out(pairs, plan.rules), strict=True)), found.duplicates)
 
 
 def _judged_pair(sample: Sample, indices: tuple[int, int], row: Mapping[str, Any] | None) -> JudgedPair:

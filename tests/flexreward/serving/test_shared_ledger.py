@@ -144,18 +144,17 @@ async def test_claims_that_are_made_together_are_asked_for_in_one_call_and_answe
 @imports_ray
 async def test_what_one_of_them_meets_is_raised_to_that_one_alone(monkeypatch):
     owner = LedgerOwner("none")
-    settle = owner.ledger.settle
+    claim = owner.ledger.claim
 
-    async def full(key, value):
+    async def torn(key):
         if key == "b":
-            raise OutputError("the disk is full")
-        return await settle(key, value)
+            raise OutputError("the store cannot be read")
+        return await claim(key)
 
-    monkeypatch.setattr(owner.ledger, "settle", full)
+    monkeypatch.setattr(owner.ledger, "claim", torn)
     ledger = RemoteLedger(Asked(owner))
-    await asyncio.gather(*(ledger.claim(key) for key in "abc"))
-    found = await asyncio.gather(*(ledger.settle(key, b"v") for key in "abc"), return_exceptions=True)
-    assert [found[0], found[2]] == [b"v", b"v"]
+    found = await asyncio.gather(*(ledger.claim(key) for key in "abc"), return_exceptions=True)
+    assert [found[0].state, found[2].state] == [State.MINE, State.MINE]
     assert isinstance(found[1], OutputError)
 
 

@@ -1,8 +1,9 @@
 """What it buys that a completion goes to the copy that has read its prompt: keyed routing over the less busy copy.
 
 Two pairs of real vLLM copies behind one server on loopback, of the bundled judge, asked in turns; each new prompt
-comes with ``CANDIDATES`` completions, as one call. A prompt fills most of what the judge reads, and its replies are cut
-short, as where a policy's long context is scored.
+comes with ``CANDIDATES`` completions, each in a call of its own and in no order, as from clients that send one a call:
+what comes in one call goes to one copy in any case. A prompt fills most of what the judge reads, and its replies are
+cut short, as where a policy's long context is scored.
 
 - ``keyed_over_any_rewards``: rewards a second.
 - ``keyed_over_any_cached_tokens``: share of the prompts' tokens that vLLM found in its cache, by its own count.
@@ -27,7 +28,7 @@ CANDIDATES = 8
 NUM_PROMPTS = 12
 """Of one round."""
 NUM_WORDS = 700
-ROUNDS = 3
+ROUNDS = 2
 MAX_TOKENS = 8
 TOLD_S = 12.0
 """Until Ray's metrics say what vLLM has counted."""
@@ -52,7 +53,7 @@ def bars(*, num_prompts: int = NUM_PROMPTS, rounds: int = ROUNDS) -> dict[str, B
                 before = _counted(judge)
                 items = _items(num_prompts, rng)
                 start = perf_counter()
-                asyncio.run(ask_rewards(url, judge, items, CANDIDATES))
+                asyncio.run(ask_rewards(url, judge, items, 1))
                 took = perf_counter() - start
                 sleep(TOLD_S)
                 found = _counted(judge) - before
@@ -77,7 +78,8 @@ def recipe_fields() -> dict[str, Any]:
 def _items(num_prompts: int, rng: random.Random) -> list[tuple[str, str]]:
     """Prompts that nobody has asked about, each with its completions."""
     prompts = [" ".join(str(rng.randrange(10)) for _ in range(NUM_WORDS)) for _ in range(num_prompts)]
-    return [(f"What is the sum of {prompt}?", f"It is {i}.") for prompt in prompts for i in range(CANDIDATES)]
+    items = [(f"What is the sum of {prompt}?", f"It is {i}.") for prompt in prompts for i in range(CANDIDATES)]
+    return rng.sample(items, len(items))
 
 
 def _counted(judge: str) -> Counter[str]:

@@ -61,20 +61,27 @@ def pairs(
     from flexreward.pairs.balance import parse_balance
     from flexreward.pairs.keep import parse_keep
 
-    plan = build.Plan(rules=parse_keep(keep), balance=parse_balance(balance), per_prompt=per_prompt, seed=job.seed or 0)
-    reserved = {*OUTCOME_FIELDS, *build.FIELDS}
+    recipe = jobs.recipe_of(job)
+    plan = build.Plan(
+        rules=parse_keep(keep),
+        balance=parse_balance(balance),
+        per_prompt=per_prompt,
+        seed=job.seed or 0,
+        limits=recipe.limits,
+    )
+    reserved = {*OUTCOME_FIELDS, *build.FIELDS, *build.READ_BY_TRAINERS}
 
     def read() -> Iterator[Sample]:
         return jobs.read(job, reserved=reserved)
 
-    def items() -> Iterator[Item]:
-        return build.pair_items(read(), per_prompt=plan.per_prompt, seed=plan.seed)
-
-    jobs.first_of(read())
-    recipe = jobs.recipe_of(job)
+    first = jobs.first_of(read())
     if not recipe.both_orders:
         raise RecipeError("both_orders: false in the recipe, but a pair needs both orders; take another --judge")
-    opened = jobs.open_for(job, recipe, build.template_for(job.template, recipe.template))
+    opened = jobs.open_for(job, recipe, build.template_for(job.template, recipe.template, first))
+
+    def items() -> Iterator[Item]:
+        return build.pair_items(read(), per_prompt=plan.per_prompt, seed=plan.seed, template=opened.judge.template)
+
     if job.estimate:
         jobs.print_estimate(job, opened, items)
         return

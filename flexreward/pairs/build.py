@@ -7,25 +7,44 @@ import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexreward.errors import OutputError, RecipeError, SampleError
 from flexreward.files.outcomes import Item, encode, read_header, read_outcomes, request_digest
 from flexreward.files.samples import Sample
 from flexreward.files.whole import replaced
+from flexreward.jobs.run import fitting, items_of
+from flexreward.media.limits import LIMITS, Limits
 from flexreward.pairs.balance import Balance, Trait
+from flexreward.pairs.images import in_parts, packed, prompt_turns
 from flexreward.pairs.keep import JudgedPair, PairCounts, Rule, sort_out
 from flexreward.types import Completion, Media, Message, Text
+
+if TYPE_CHECKING:
+    from flexreward.templates import Template
 
 FIELDS = (
     *("id", "prompt", "chosen", "rejected", "score_chosen", "score_rejected"),
     *("chosen_index", "rejected_index", "judge", "template"),
 )
 """Columns of a pair, before those that are carried through."""
+READ_BY_TRAINERS = (
+    "image",
+    "images",
+    "completion",
+    "messages",
+    "input_ids",
+    "prompt_ids",
+    "chosen_ids",
+    "rejected_ids",
+)
+"""Columns that a trainer would take for its own."""
 
 TRAIN, DROPPED, OUTCOMES = "train.jsonl", "dropped.jsonl", "pair_outcomes.jsonl"
+PACKED = "train.parquet"
+"""In place of ``train.jsonl`` where prompts show images."""
 
 
 class Candidates(NamedTuple):
@@ -53,14 +72,18 @@ def candidates(sample: Sample, *, per_prompt: int | None = None, seed: int = 0) 
     return Candidates(judged, duplicates)
 
 
-def template_for(flag: str | None, recipe: str | None) -> str:
-    """A template that takes two completions: the flag's, else the recipe's if it does, else ``pair``."""
+def template_for(flag: str | None, recipe: str | None, first: Sample | None = None) -> str:
+    """A template that takes two completions: the flag's, else the recipe's if it does, else ``pair``, or what shows two
+    completions of the ``first`` sample with its image."""
     from flexreward.templates import load_template
 
     if flag is not None and load_template(flag).num_completions == 1:
         raise RecipeError(f"--template {flag}: pairs need one that compares two completions, such as pair")
     if flag is None and (recipe is None or load_template(recipe).num_completions == 1):
-        return "pair"
+        if first is None:
+            return "pair"
+        refuse_media(first)
+        return fitting(replace(first, completions=first.completions[:2]))
     return flag or str(recipe)
 
 
@@ -69,12 +92,21 @@ def pair_id(sample: Sample, indices: tuple[int, int]) -> str:
     return f"{sample.id}#{indices[0]}-{indices[1]}"
 
 
-def pair_items(samples: Iterable[Sample], *, per_prompt: int | None = None, seed: int = 0) -> Iterator[Item]:
-    """What is to be judged, a request a pair."""
+def pair_items(
+    samples: Iterable[Sample], *, per_prompt: int | None = None, seed: int = 0, template: Template | None = None
+) -> Iterator[Item]:
+    """What is to be judged, a request a pair.
+
+    Raises:
+        SampleError: A sample has one completion, brings what pairs are not written with, or has images in its columns
+            that the ``template`` does not show.
+    """
     for sample in samples:
         if len(sample.completions) < 2:
             raise SampleError(f"{sample.where}: has one completion; a pair needs two or more")
         refuse_media(sample)
+        if template is not None and (sample.media or sample.inside):
+            next(items_of([replace(sample, completions=sample.completions[:2])], template))
         for pair in candidates(sample, per_prompt=per_prompt, seed=seed).judged:
             yield Item(sample.only(pair, id=pair_id(sample, pair)), {})
 
@@ -88,6 +120,8 @@ class Plan:
     balance: Sequence[Trait] = ()
     """Of what the rules keep."""
     seed: int = 0
+    limits: Limits = LIMITS
+    """What the images that are copied into the folder are held to."""
 
 
 def build(samples: Callable[[], Iterable[Sample]], folder: Path, plan: Plan) -> PairCounts:
@@ -95,29 +129,54 @@ def build(samples: Callable[[], Iterable[Sample]], folder: Path, plan: Plan) -> 
 
     Args:
         samples: Reads the ones that were judged, in the same order; twice where pairs are to be balanced.
-        folder: Holds the outcomes; gets ``train.jsonl`` and ``dropped.jsonl``, each whole or not at all.
+        folder: Holds the outcomes; gets ``train.jsonl`` (``train.parquet`` where prompts show images) and
+            ``dropped.jsonl``, each whole or not at all.
 
     Raises:
         OutputError: The outcomes are not those of ``samples``.
     """
-    counts = PairCounts()
-    header = read_header(folder / OUTCOMES)
     balance = Balance(plan.balance, seed=plan.seed)
     if plan.balance:
         for sorted_out in _sorted_out(samples(), folder, plan):
             for pair, reason in sorted_out.pairs:
                 if reason is None:
                     balance.show(pair)
+    try:
+        counts = _write(samples, folder, plan, balance, images=False)
+        (folder / PACKED).unlink(missing_ok=True)
+    except _ShowsImages:
+        counts = _write(samples, folder, plan, balance, images=True)
+        (folder / TRAIN).unlink(missing_ok=True)
+    return counts
+
+
+class _ShowsImages(Exception):
+    """A prompt does, so that all rows are to be written in the shape of those that do."""
+
+
+def _write(
+    samples: Callable[[], Iterable[Sample]], folder: Path, plan: Plan, balance: Balance, *, images: bool
+) -> PairCounts:
+    counts = PairCounts()
+    header = read_header(folder / OUTCOMES)
     with ExitStack() as files:
-        train, dropped = (files.enter_context(replaced(folder / name)) for name in (TRAIN, DROPPED))
+        dropped = files.enter_context(replaced(folder / DROPPED))
+        if images:
+            packer = files.enter_context(packed(folder / PACKED, limits=plan.limits))
+        else:
+            train = files.enter_context(replaced(folder / TRAIN))
         for sample, pairs, duplicates in _sorted_out(samples(), folder, plan):
+            if not images and (sample.media or sample.inside):
+                raise _ShowsImages
             for pair, reason in pairs:
                 reason = reason or balance.reason(pair)
                 counts.add(pair, reason)
-                if reason is None:
-                    train.write(encode(_pair_row(sample, pair, header)))
-                else:
+                if reason is not None:
                     dropped.write(encode(_dropped_row(sample, pair, reason)))
+                elif images:
+                    packer.write(*_row_with_images(sample, pair, header))
+                else:
+                    train.write(encode(_pair_row(sample, pair, header)))
             for indices in duplicates:
                 counts.dropped["duplicate"] += 1
                 name = pair_id(sample, indices)
@@ -125,6 +184,11 @@ def build(samples: Callable[[], Iterable[Sample]], folder: Path, plan: Plan) -> 
                     encode({"id": name, "reason": "duplicate", "indices": indices, "scores": None, "orders": []})
                 )
     return counts
+
+
+def train_file(folder: Path) -> Path:
+    """The file of a folder that holds its pairs."""
+    return folder / (PACKED if (folder / PACKED).exists() else TRAIN)
 
 
 class SortedOut(NamedTuple):
@@ -184,21 +248,43 @@ def _pair_row(sample: Sample, pair: JudgedPair, header: Mapping[str, Any]) -> di
     }
 
 
+def _row_with_images(sample: Sample, pair: JudgedPair, header: Mapping[str, Any]) -> tuple[dict[str, Any], list[Media]]:
+    """A row whose texts are messages of parts, and the images of its prompt."""
+    row = _pair_row(replace(sample, prompt=""), pair, header)
+    row["prompt"], images = prompt_turns(sample.prompt, sample.media)
+    for side in ("chosen", "rejected"):
+        turns = row[side] if isinstance(row[side], list) else [{"role": "assistant", "content": row[side]}]
+        row[side] = in_parts(turns)
+    return row, images
+
+
 def _dropped_row(sample: Sample, pair: JudgedPair, reason: str) -> dict[str, Any]:
     return {"id": pair.id, "reason": reason, "indices": pair.indices, "scores": pair.scores, "orders": pair.orders}
 
 
 def refuse_media(sample: Sample) -> None:
-    """Refuse rows whose media, or molecules, the pairs would be without.
+    """Refuse rows whose media, or molecules, the pairs would be without: trainers take images of the prompt alone.
 
     Raises:
         SampleError: It has some.
     """
-    kinds = [medium.kind for medium in (*sample.media, *sample.inside)] + ["molecule"] * len(sample.molecules)
-    if kinds:
+    made = [medium.kind for text in sample.completions for medium in _media_in(text)]
+    kinds = [medium.kind for medium in (*sample.media, *_media_in(sample.prompt)) if medium.kind != "image"]
+    found = [f"{kind} in a completion" for kind in made] + [*kinds, *["molecule"] * len(sample.molecules)]
+    if found:
         raise SampleError(
-            f"{sample.where}: brings {kinds[0]}, and pairs are written as texts; flexreward judge takes it"
+            f"{sample.where}: brings {found[0]}, and pairs are of texts, with images in the prompt; flexreward judge "
+            "takes it"
         )
+
+
+def _media_in(text: Completion) -> list[Media]:
+    if isinstance(text, Media):
+        return [text]
+    turns = () if isinstance(text, str) else text
+    return [
+        part for turn in turns if not isinstance(turn.content, str) for part in turn.content if isinstance(part, Media)
+    ]
 
 
 def _is_conversational(sample: Sample) -> bool:

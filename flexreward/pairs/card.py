@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from flexreward.files.whole import replaced
-from flexreward.pairs.build import DROPPED, OUTCOMES, TRAIN
+from flexreward.pairs.build import DROPPED, OUTCOMES, train_file
 from flexreward.pairs.keep import PairCounts
 
 
 def write_card(folder: Path, summary: Mapping[str, Any]) -> None:
     """``README.md``, which tells ``datasets.load_dataset(folder)`` which file the pairs are in."""
+    train = train_file(folder).name
     lines = [
         *(
             "---",
@@ -21,10 +22,10 @@ def write_card(folder: Path, summary: Mapping[str, Any]) -> None:
             "- config_name: default",
             "  data_files:",
             "  - split: train",
-            f"    path: {TRAIN}",
+            f"    path: {train}",
             "---",
         ),
-        *("", "# Preference pairs", "", f"`{TRAIN}` holds the pairs, `{DROPPED}` what was dropped and why,"),
+        *("", "# Preference pairs", "", f"`{train}` holds the pairs, `{DROPPED}` what was dropped and why,"),
         *(f"`{OUTCOMES}` every reply of the judge. Score and text of a pair that is not here are there.", ""),
         *("```json", json.dumps(summary, indent=2), "```", ""),
     ]
@@ -34,7 +35,7 @@ def write_card(folder: Path, summary: Mapping[str, Any]) -> None:
 
 def lines_of(counts: PairCounts, folder: Path) -> list[str]:
     """The counts, for a terminal."""
-    lines = [f"{counts.kept} pairs kept: {folder / TRAIN}"]
+    lines = [f"{counts.kept} pairs kept: {train_file(folder)}"]
     lines += [f"  {count:>7}  dropped, {reason}" for reason, count in counts.dropped.most_common()]
     if counts.flip_rate is not None:
         lines.append(

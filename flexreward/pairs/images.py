@@ -1,8 +1,8 @@
 """Pairs whose prompts show images: a place in the messages for each image, and the images in a column beside them.
 
 They go into the file itself, in Parquet: a folder that is moved or uploaded stays whole, and a trainer gets pictures
-from ``datasets``, where a path in JSONL would be a text that one machine can open. Neighbouring pairs share the bytes of
-their prompt's image.
+from ``datasets``, where a path in JSONL would be a text that one machine can open. Neighbouring pairs share the bytes
+of their prompt's image.
 """
 
 from __future__ import annotations

@@ -56,9 +56,16 @@ class Answer(NamedTuple):
     """Where the thought stands: before the answers, after them or nowhere."""
 
 
+class Turn(NamedTuple):
+    """One turn of a conversation that a policy is to go on with."""
+
+    role: str
+    content: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompt:
-    """What the judge reads, before it becomes tokens.
+    """What the model reads, before it becomes tokens.
 
     ``system`` and ``user`` are content: a local engine encodes them so that no special token can arise from them.
     ``prefix`` is a started assistant turn and is ours alone, so it is encoded like the model's own writing.
@@ -71,6 +78,9 @@ class Prompt:
     """In the order shown; several may stand at one place."""
     answer: Answer | None = None
     """For an engine that forces one, and for no other."""
+    turns: tuple[Turn, ...] = ()
+    """Between the system text and ``user``, which is the last turn. A judge is shown none; their content is as
+    ``user``'s."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

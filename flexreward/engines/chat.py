@@ -74,12 +74,15 @@ def body_of(
             "a server reports log-probabilities only of what the pattern lets through; leave out logprobs and expected"
         )
     try:
-        f"{prompt.system}{prompt.user}{prompt.prefix}".encode()
+        "".join((prompt.system, *(turn.content for turn in prompt.turns), prompt.user, prompt.prefix)).encode()
     except UnicodeEncodeError as error:
         raise RefusedError(f"the prompt is no valid Unicode: {error}") from error
     vllm = remote.dialect == "vllm"
     escape = remote.escape
-    messages: list[dict[str, Any]] = [{"role": "user", "content": _user(prompt, escape, decoder or shared_decoder())}]
+    messages: list[dict[str, Any]] = [
+        *({"role": turn.role, "content": escape.apply(turn.content)} for turn in prompt.turns),
+        {"role": "user", "content": _user(prompt, escape, decoder or shared_decoder())},
+    ]
     if prompt.system:
         messages.insert(0, {"role": "system", "content": escape.apply(prompt.system)})
     body: dict[str, Any] = {

@@ -24,6 +24,9 @@ from flexreward.errors import JudgeError, RefusedError
 
 SYSTEM, USER = "flexrewardSYSTEMcontent", "flexrewardUSERcontent"
 """Marks for content. They are replaced in the frame alone, so content that spells one stays as it is."""
+EARLIER = "flexrewardTURN{}content"
+"""The same for the turns before the last, by number."""
+MARKS = re.compile(f"({SYSTEM}|{USER}|{EARLIER.format('[0-9]+')})")
 
 TODAY = datetime(2024, 7, 26)
 """The day that every chat template is told, so that the same request is the same prompt tomorrow."""
@@ -86,8 +89,11 @@ class Encoder:
         pads = {slot.pad for slot in self._slots.values()}
         self.marks = {token.content: i for i, token in added.items() if not token.special and i not in pads}
         """Added tokens that the model writes as text of its own; ``<think>`` may be one."""
-        self._frames = {True: self._frame(True, name), False: self._frame(False, name)}
-        self._shared: dict[str, list[int]] = {}
+        self._name = name
+        self._frames: dict[tuple[bool, tuple[str, ...]], tuple[list[Stretch], bool]] = {}
+        for has_system in (True, False):
+            self._frames[has_system, ()] = self._frame(has_system, ())
+        self._shared: dict[tuple[str, tuple[str, ...]], list[int]] = {}
 
     def encode(self, prompt: Prompt, widths: Sequence[int] | None = None) -> Encoded:
         """The prompt's ids, a started assistant turn at the end. An empty system text leaves the system turn out.
@@ -97,26 +103,29 @@ class Encoder:
 
         Raises:
             RefusedError: The text holds half a character (a lone surrogate), for which there are no bytes; or there are
-                media of a kind that this model is not shown.
+                media of a kind that this model is not shown, or turns that its chat template does not take.
         """
         for placed in prompt.media:
             if placed.kind not in self._slots:
                 raise RefusedError(f"this model cannot be shown the {placed.kind} of this prompt")
         try:
-            f"{prompt.system}{prompt.user}{prompt.prefix}".encode()
+            "".join((prompt.system, *(turn.content for turn in prompt.turns), prompt.user, prompt.prefix)).encode()
         except UnicodeEncodeError as error:
             raise RefusedError(f"the prompt is no valid Unicode: {error}") from error
-        frame, trims = self._frames[bool(prompt.system)]
-        system, user = (t.strip() if trims else t for t in (prompt.system, prompt.user))
-        cut = next(i for i, stretch in enumerate(frame) if not isinstance(stretch, int) and USER in stretch)
-        if (shared := self._shared.get(system)) is None:
+        roles = tuple(turn.role for turn in prompt.turns)
+        frame, trims = self._frame_for(bool(prompt.system), roles)
+        contents = (prompt.system, prompt.user, *(turn.content for turn in prompt.turns))
+        system, user, *earlier = (text.strip() if trims else text for text in contents)
+        first = EARLIER.format(0) if earlier else USER
+        cut = next(i for i, stretch in enumerate(frame) if not isinstance(stretch, int) and first in stretch)
+        if (shared := self._shared.get((system, roles))) is None:
             if len(self._shared) >= 64:
                 self._shared.clear()
-            shared = self._shared[system] = self._ids(frame[:cut], {SYSTEM: system})
+            shared = self._shared[system, roles] = self._ids(frame[:cut], {SYSTEM: system})
         trimmed = prompt.user.find(user)
         cuts = [0, *(min(max(placed.at - trimmed, 0), len(user)) for placed in prompt.media), len(user)]
         texts = {f"{USER} {i}": user[start:end] for i, (start, end) in enumerate(pairwise(cuts))}
-        content = {SYSTEM: system, **texts}
+        content = {SYSTEM: system, **texts} | {EARLIER.format(i): text for i, text in enumerate(earlier)}
         slots = [self._slots[placed.kind] for placed in prompt.media]
         shown = list(_shown(frame[cut:], list(texts), slots, widths or [1] * len(slots)))
         started: list[int] = []
@@ -128,7 +137,7 @@ class Encoder:
             last = shown[-1]
             if isinstance(last, int):
                 ids, started = shared + self._ids(shown, content, first=cut == 0), self.write(prompt.prefix)
-            elif texts.keys() & set(last):
+            elif content.keys() & set(last):
                 ids, started = list(shared), self._ids([*shown[:-1], (*last, prompt.prefix)], content, first=cut == 0)
             else:
                 ids, started = shared + self._ids(shown[:-1], content), self.write("".join(last) + prompt.prefix)
@@ -166,14 +175,32 @@ class Encoder:
                 ids += backend.encode(text).ids
         return ids
 
-    def _frame(self, has_system: bool, name: str) -> tuple[list[Stretch], bool]:
-        """The chat template's own text in stretches, and whether it trims content."""
-        text = self._render([("system", SYSTEM), ("user", USER)] if has_system else [("user", USER)])
+    def _frame_for(self, has_system: bool, roles: tuple[str, ...]) -> tuple[list[Stretch], bool]:
+        if (found := self._frames.get((has_system, roles))) is None:
+            try:
+                found = self._frame(has_system, roles)
+            except JudgeError as error:
+                raise RefusedError(str(error)) from error
+            if len(self._frames) >= 64:
+                self._frames.clear()
+            self._frames[has_system, roles] = found
+        return found
+
+    def _frame(self, has_system: bool, roles: tuple[str, ...]) -> tuple[list[Stretch], bool]:
+        """The chat template's own text in stretches, and whether it trims content.
+
+        Args:
+            roles: Of the turns before the last.
+        """
+        turns = [*((role, EARLIER.format(i)) for i, role in enumerate(roles)), ("user", USER)]
+        text = self._render([("system", SYSTEM), *turns] if has_system else turns)
         if has_system and (text is None or SYSTEM not in text or USER not in text):
-            # A model without a system role reads the system text at the head of the user's turn.
-            text = self._render([("user", f"{SYSTEM}\n\n{USER}")])
-        if text is None or text.count(USER) != 1 or text.count(SYSTEM) != has_system:
-            raise JudgeError(f"{name}: its chat template does not show a user's turn whole; give it another")
+            # A model without a system role reads the system text at the head of the first turn.
+            (role, content), *rest = turns
+            text = self._render([(role, f"{SYSTEM}\n\n{content}"), *rest])
+        if text is None or text.count(SYSTEM) != has_system or any(text.count(content) != 1 for _, content in turns):
+            what = f"turns of {', '.join((*roles, 'user'))}" if roles else "a user's turn"
+            raise JudgeError(f"{self._name}: its chat template does not show {what} whole; give it another")
         encoding = self._backend.encode(text, add_special_tokens=False)
         frame: list[Stretch] = []
         start = 0
@@ -226,7 +253,7 @@ def _places(ids: Sequence[int], slots: Sequence[Slot], widths: Sequence[int]) ->
 
 
 def _parts(text: str) -> tuple[str, ...]:
-    return tuple(part for part in re.split(f"({SYSTEM}|{USER})", text) if part)
+    return tuple(part for part in MARKS.split(text) if part)
 
 
 def _unknown(backend: Tokenizer) -> str | None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import Any, NamedTuple
 
-from flexreward.engines.base import Answer, Prompt, Sampling
+from flexreward.engines.base import Answer, Prompt, Sampling, Turn
 from flexreward.fingerprint import canonical, sampling_fields
 from flexreward.stops import RULES
 from flexreward.types import Reason, Reply, TokenLogprob, Unscored
@@ -47,7 +47,11 @@ def name_of(prompt: Prompt, *, source: str, namespace: str) -> Name:
     judge's own seed) alone, so neither the batch, nor the time, nor a store changes what is drawn.
     """
     shown = (prompt.system, prompt.user, prompt.prefix)
-    more = [*([_names(prompt)] if prompt.media else []), *([{"answer": prompt.answer}] if prompt.answer else [])]
+    more = [
+        *([_names(prompt)] if prompt.media else []),
+        *([{"answer": prompt.answer}] if prompt.answer else []),
+        *([{"turns": prompt.turns}] if prompt.turns else []),
+    ]
     drawn = hashlib.sha256(canonical((source, *shown, *more)))
     seed = int.from_bytes(drawn.digest()[:8]) >> 11
     if not namespace:
@@ -79,6 +83,7 @@ def encode(purchase: Purchase) -> bytes:
         "prefix": purchase.prompt.prefix,
         **({"media": _names(purchase.prompt)} if purchase.prompt.media else {}),
         **({"answer": purchase.prompt.answer} if purchase.prompt.answer else {}),
+        **({"turns": purchase.prompt.turns} if purchase.prompt.turns else {}),
         "sampling": sampling_fields(purchase.sampling),
         "replies": [_reply_fields(reply) for reply in purchase.replies],
     }
@@ -92,11 +97,16 @@ def encode(purchase: Purchase) -> bytes:
 def decode(value: bytes) -> Purchase:
     record = json.loads(value)
     failure = record.get("failure")
-    answer = Answer(*record["answer"]) if "answer" in record else None
     sampling = record["sampling"]
     return Purchase(
         engine=record["engine"],
-        prompt=Prompt(system=record["system"], user=record["user"], prefix=record["prefix"], answer=answer),
+        prompt=Prompt(
+            system=record["system"],
+            user=record["user"],
+            prefix=record["prefix"],
+            answer=Answer(*record["answer"]) if "answer" in record else None,
+            turns=tuple(Turn(*turn) for turn in record.get("turns", ())),
+        ),
         sampling=Sampling(**(sampling | {"stop": tuple(sampling["stop"])})),
         replies=tuple(_reply(fields) for fields in record["replies"]),
         failure=failure and Unscored(reason=Reason(failure["reason"]), detail=failure["detail"]),

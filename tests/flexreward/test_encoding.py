@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from flexreward.engines.base import Prompt
-from flexreward.engines.encoding import SYSTEM, USER, Encoder
+from flexreward.engines.base import Prompt, Turn
+from flexreward.engines.encoding import EARLIER, SYSTEM, USER, Encoder
 from flexreward.errors import JudgeError, RefusedError
 
 FRAME = ["<|im_start|>", "<|im_end|>", "<|im_start|>", "<|im_end|>", "<|im_start|>"]
@@ -62,6 +62,34 @@ def test_no_special_token_arises_from_pieces_of_one(encoder, parts):
     ids = encoder.encode(Prompt(system="s", user=text)).ids
     assert special_in(encoder, ids) == FRAME
     assert f"user\n{text}<|im_end|>" in encoder.decode(ids)
+
+
+@pytest.mark.parametrize("system", ["Be brief.", ""])
+@pytest.mark.parametrize("earlier", [("Hi", "Hello!"), ("  a ", "\n\nb", "c", USER), ("q",) * 12])
+def test_earlier_turns_have_the_ids_of_the_chat_template(encoder, tokenizer, system, earlier):
+    turns = tuple(Turn(role, text) for role, text in zip(("user", "assistant") * 6, earlier, strict=False))
+    messages = [{"role": "system", "content": system}] * bool(system)
+    messages += [{"role": turn.role, "content": turn.content} for turn in turns]
+    messages.append({"role": "user", "content": "And now?"})
+    expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+    assert list(encoder.encode(Prompt(system=system, user="And now?", turns=turns)).ids) == expected
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, EARLIER.format(0) + EARLIER.format(1)])
+def test_no_special_token_arises_from_earlier_turns(encoder, text):
+    turns = (Turn("user", text), Turn("assistant", text))
+    ids = encoder.encode(Prompt(system="s", user=text, turns=turns)).ids
+    assert special_in(encoder, ids) == ["<|im_start|>", "<|im_end|>"] * 4 + ["<|im_start|>"]
+    assert encoder.decode(ids).count(f"\n{text}<|im_end|>\n") == 3
+
+
+def test_turns_that_the_chat_template_does_not_take_are_refused_by_name(tokenizer):
+    tokenizer.chat_template = (
+        "{% for m in messages %}{% if m.role == 'tool' %}{{ raise_exception('no tools') }}{% endif %}"
+        "<|im_start|>{{ m.content }}<|im_end|>{% endfor %}"
+    )
+    with pytest.raises(RefusedError, match="does not show turns of tool, user whole"):
+        Encoder(tokenizer).encode(Prompt(system="", user="u", turns=(Turn("tool", "3"),)))
 
 
 def test_a_started_turn_follows_the_generation_prompt(encoder):

@@ -4,12 +4,13 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flexreward.engines.base import Prompt, Sampling
+from flexreward.engines.base import Prompt, Sampling, Turn
 from flexreward.ledger.purchase import Purchase, decode, encode, name_of
 from flexreward.types import Reason, Reply, TokenLogprob, Unscored
 
 text = st.text(st.characters())  # lone surrogates too
-prompts = st.builds(Prompt, system=text, user=text, prefix=text)
+turns = st.lists(st.builds(Turn, st.sampled_from(["user", "assistant"]), text), max_size=2).map(tuple)
+prompts = st.builds(Prompt, system=text, user=text, prefix=text, turns=turns)
 logprobs = st.floats(max_value=0, allow_nan=False)
 tokens = st.builds(
     TokenLogprob, text=text, logprob=logprobs, top=st.lists(st.tuples(text, logprobs), max_size=2).map(tuple)

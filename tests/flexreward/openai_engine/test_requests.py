@@ -6,7 +6,7 @@ from math import inf
 
 import pytest
 
-from flexreward.engines.base import Prompt, Sampling
+from flexreward.engines.base import Prompt, Sampling, Turn
 from flexreward.engines.escape import JOINER
 from flexreward.errors import ContextError, RefusedError
 from flexreward.types import TokenLogprob
@@ -36,6 +36,15 @@ async def test_n_replies_come_from_one_request_with_all_that_the_recipe_says(ser
         "max_tokens": 1024,
         "seed": 5,
     }
+
+
+async def test_earlier_turns_are_sent_in_their_places_and_escaped(server):
+    turns = (Turn("user", "Hi"), Turn("assistant", "<|im_end|>"))
+    await replies_of(engine_of(server), Prompt(system="Be brief.", user="And now?", turns=turns))
+    messages = server.bodies[-1]["messages"]
+    assert [message["role"] for message in messages] == ["system", "user", "assistant", "user"]
+    assert messages[1]["content"] == "Hi"
+    assert messages[2]["content"].replace(JOINER, "") == "<|im_end|>" != messages[2]["content"]
 
 
 async def test_a_greedy_reply_is_bought_once_and_needs_no_seed(server):

@@ -14,7 +14,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -51,8 +51,8 @@ class StopError(BaseModel):
     """Largest share of votes that end with another winner than the full vote has."""
 
 
-class JudgeRecipe(BaseModel):
-    """A judge: which model, what it reads, how its replies are drawn and counted."""
+class EngineRecipe(BaseModel):
+    """A model and how it is run: what ``open_engine`` reads. Judges that differ in nothing else may share an engine."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -60,6 +60,45 @@ class JudgeRecipe(BaseModel):
     """A folder, a hub id, or what a plug-in engine makes of it; ``scripted:longer`` needs no model."""
     engine: str = "transformers"
     """``transformers``, ``vllm``, ``openai``, ``scripted``, or a class of your own, ``package.module:Class``."""
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
+    batch_size: Annotated[int, Field(ge=1)] = 32
+    """Prompts in one padded batch of the embedded engine."""
+    device: str = "auto"
+    """``auto``, ``cpu``, ``cuda`` or ``cuda:1``."""
+    max_in_flight: Annotated[int, Field(ge=1)] = 64
+    """Requests at work at once."""
+    deadline_s: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
+    """Longest time for one request, in seconds; what is not there by then is unscored."""
+    media: dict[str, Any] = Field(default_factory=dict)
+    """What images, sounds and films are held to, and how many frames of a film are shown: fields of
+    ``flexreward.media.limits`` by name, such as ``image_pixels``, ``video_seconds``, ``fps``, ``frame_pixels``."""
+    options: dict[str, Any] = Field(default_factory=dict)
+    """Further keyword arguments of the engine; for ``openai`` see ``flexreward.engines.remote.Remote``."""
+
+    @field_validator("media")
+    @classmethod
+    def _known_limits(cls, value: dict[str, Any]) -> dict[str, Any]:
+        read_limits(value)
+        return value
+
+    @property
+    def limits(self) -> Limits:
+        """What media are held to."""
+        return read_limits(self.media)[0]
+
+    @property
+    def caps(self) -> FilmCaps:
+        """Which frames of a film are shown."""
+        return read_limits(self.media)[1]
+
+
+R = TypeVar("R", bound=EngineRecipe)
+
+
+class JudgeRecipe(EngineRecipe):
+    """A judge: which model, what it reads, how its replies are drawn and counted."""
+
     template: str | None = None
     """Id of a template; by default the one that fits the number of completions (score, pair, batch)."""
     temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
@@ -88,23 +127,8 @@ class JudgeRecipe(BaseModel):
     context: Literal["refuse", "cut"] = "refuse"
     """What becomes of a prompt that leaves no room for the reply: unscored, or cut at its head by as few characters as
     needed. Kept free are the tokens of the longest reply, at most half of the context. Outcomes say what was cut."""
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
-    batch_size: Annotated[int, Field(ge=1)] = 32
-    """Prompts in one padded batch of the embedded engine."""
-    device: str = "auto"
-    """``auto``, ``cpu``, ``cuda`` or ``cuda:1``."""
-    max_in_flight: Annotated[int, Field(ge=1)] = 64
-    """Requests at work at once."""
-    deadline_s: Annotated[float | None, Field(gt=0, allow_inf_nan=False)] = None
-    """Longest time for one request, in seconds; what is not there by then is unscored."""
     calibrator: str | None = None
     """A file that ``flexreward eval --calibrate`` wrote for this judge: rewards are probabilities then."""
-    media: dict[str, Any] = Field(default_factory=dict)
-    """What images, sounds and films are held to, and how many frames of a film are shown: fields of
-    ``flexreward.media.limits`` by name, such as ``image_pixels``, ``video_seconds``, ``fps``, ``frame_pixels``."""
-    options: dict[str, Any] = Field(default_factory=dict)
-    """Further keyword arguments of the engine; for ``openai`` see ``flexreward.engines.remote.Remote``."""
 
     @model_validator(mode="after")
     def _votes_differ(self) -> JudgeRecipe:
@@ -123,26 +147,10 @@ class JudgeRecipe(BaseModel):
             rates = f"a rate above 0 and at most {MOST_ERROR:g}"
             raise ValueError(f"expected none, lossless or {{error: RATE}}, {rates}") from error
 
-    @field_validator("media")
-    @classmethod
-    def _known_limits(cls, value: dict[str, Any]) -> dict[str, Any]:
-        read_limits(value)
-        return value
-
     @model_validator(mode="after")
     def _scores_have_no_stop(self) -> JudgeRecipe:
         check_stop(self.stop_error, aggregate=self.aggregate, num_completions=None)
         return self
-
-    @property
-    def limits(self) -> Limits:
-        """What media are held to."""
-        return read_limits(self.media)[0]
-
-    @property
-    def caps(self) -> FilmCaps:
-        """Which frames of a film are shown."""
-        return read_limits(self.media)[1]
 
     @property
     def stop_error(self) -> float | None:
@@ -159,25 +167,34 @@ def load_recipe(path: str | Path) -> JudgeRecipe:
         RecipeError: One line with the file and the field.
     """
     path = Path(path)
-    fields = read_yaml(path)
-    recipe = parse_recipe(fields, str(path))
-    folder = path.parent / recipe.model
-    found = {"model": str(folder)} if folder.is_dir() else {}
+    recipe = load_as(JudgeRecipe, path)
     if recipe.calibrator and (path.parent / recipe.calibrator).is_file():
-        found["calibrator"] = str(path.parent / recipe.calibrator)
-    return recipe.model_copy(update=found)
+        return recipe.model_copy(update={"calibrator": str(path.parent / recipe.calibrator)})
+    return recipe
+
+
+def load_as(kind: type[R], path: Path) -> R:
+    """A recipe of that kind from a YAML file, the model's folder resolved."""
+    recipe = parse_as(kind, read_yaml(path), str(path))
+    folder = path.parent / recipe.model
+    return recipe.model_copy(update={"model": str(folder)}) if folder.is_dir() else recipe
 
 
 def parse_recipe(fields: Mapping[str, Any], where: str) -> JudgeRecipe:
-    """A recipe from its fields; ``where`` begins every message."""
-    known = list(JudgeRecipe.model_fields)
+    """A judge's recipe from its fields; ``where`` begins every message."""
+    return parse_as(JudgeRecipe, fields, where)
+
+
+def parse_as(kind: type[R], fields: Mapping[str, Any], where: str) -> R:
+    """A recipe of that kind from its fields; ``where`` begins every message."""
+    known = list(kind.model_fields)
     for name in fields:
         if name not in known:
             near = difflib.get_close_matches(str(name), known, 1)
             hint = f", did you mean {near[0]!r}?" if near else ""
             raise RecipeError(f"{where}: unknown field {str(name)!r}{hint} (fields: {', '.join(known)})")
     try:
-        return JudgeRecipe.model_validate(dict(fields))
+        return kind.model_validate(dict(fields))
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
@@ -204,20 +221,29 @@ def resolve_judge(name: str | Path | None = None) -> JudgeRecipe:
     text = str(name)
     if text == "tiny":
         return load_recipe(TINY)
-    if text.startswith(("http://", "https://")):
-        if not urlsplit(text).path.strip("/"):
-            raise RecipeError(
-                f"{source} {text}: expected the base URL of an OpenAI-compatible server, such as {text.rstrip('/')}/v1"
-            )
-        return JudgeRecipe(model=text, engine="openai")
+    if text.startswith(("http://", "https://")) and not urlsplit(text).path.strip("/"):
+        raise RecipeError(
+            f"{source} {text}: expected the base URL of an OpenAI-compatible server, such as {text.rstrip('/')}/v1"
+        )
     if text.endswith((".yaml", ".yml")):
         return load_recipe(text)
+    return named(JudgeRecipe, text, source)
+
+
+def named(kind: type[R], text: str, source: str) -> R:
+    """The recipe that has nothing but a model: a server's base URL, a folder, a hub id or ``scripted:longer``.
+
+    Args:
+        source: The flag or the variable that says so; begins every message.
+    """
+    if text.startswith(("http://", "https://")):
+        return kind(model=text, engine="openai")
     if text.startswith("scripted:"):
-        return JudgeRecipe(model=text, engine="scripted")
+        return kind(model=text, engine="scripted")
     if Path(text).is_dir():
         if not (Path(text) / "config.json").is_file():
             raise RecipeError(f"{source} {text}: the folder holds no config.json, so it is no saved model")
-        return JudgeRecipe(model=text)
+        return kind(model=text)
     if Path(text).exists() or not HUB_ID.fullmatch(text):
         near = difflib.get_close_matches(text, ["tiny", "scripted:longer"], 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -225,32 +251,15 @@ def resolve_judge(name: str | Path | None = None) -> JudgeRecipe:
             f"{source} {text}: expected tiny, a model's folder, a hub id NAME/MODEL, a server's URL or a .yaml "
             f"recipe{hint}"
         )
-    return JudgeRecipe(model=text)
-
-
-ENGINE_FIELDS = (
-    *(
-        "model",
-        "engine",
-        "dtype",
-        "attention",
-        "batch_size",
-        "device",
-        "max_in_flight",
-        "deadline_s",
-        "media",
-        "options",
-    ),
-)
-"""What ``open_engine`` reads of a recipe: judges that differ in nothing else may share an engine."""
+    return kind(model=text)
 
 
 def engine_part(recipe: JudgeRecipe) -> JudgeRecipe:
     """The recipe of a judge with the same engine, and all else left at its default."""
-    return JudgeRecipe(**{name: getattr(recipe, name) for name in ENGINE_FIELDS})
+    return JudgeRecipe(**{name: getattr(recipe, name) for name in EngineRecipe.model_fields})
 
 
-def open_engine(recipe: JudgeRecipe) -> Engine:
+def open_engine(recipe: EngineRecipe) -> Engine:
     """The engine with its model loaded, media held to the recipe's limits."""
     from flexreward.engines import load_engine
     from flexreward.media.decoder import shared_decoder
@@ -281,7 +290,7 @@ def open_engine(recipe: JudgeRecipe) -> Engine:
     return load_engine(recipe.engine, model=recipe.model, **limited, **recipe.options)
 
 
-def vllm_options(recipe: JudgeRecipe) -> dict[str, Any]:
+def vllm_options(recipe: EngineRecipe) -> dict[str, Any]:
     """What ``VLLMEngine`` is made with.
 
     Raises:

@@ -211,7 +211,7 @@ def write_replies(judge: RepliesJudge, selection: Selection, file: OutcomeFile) 
     for row in selection.rows():
         judgment = judge.judge(row)
         if judgment is not None:
-            file.append(judgment, item_of(row))
+            file.add(judgment, item_of(row))
             num_rows += 1
     return num_rows
 

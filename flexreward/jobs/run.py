@@ -118,7 +118,7 @@ async def judge_to_file(
             aclosing(_generator(judge.judge_all(rows, max_in_flight=max_in_flight))) as judgments,
         ):
             async for judgment in judgments:
-                file.append(judgment, in_flight.popleft())
+                file.add(judgment, in_flight.popleft())
                 on_row(judgment)
 
 

@@ -247,6 +247,6 @@ def test_an_outcome_line_of_media_is_json_without_their_bytes(tmp_path):
     assert b"bytes" not in line
     path = tmp_path / "out.jsonl"
     with OutcomeFile(path, header_of(judge)) as file:
-        file.append(judgment, Item(request, {}))
+        file.add(judgment, Item(request, {}))
     with OutcomeFile(path, header_of(judge)) as file:
         assert list(file.remaining([Item(request, {})], lambda count: None)) == []

@@ -192,7 +192,7 @@ def test_an_outcome_file_of_replies_reads_back_as_a_table(judge_of, tmp_path):
     path = tmp_path / "outcomes.jsonl"
     with OutcomeFile(path, judge.header) as file:
         for row in rows:
-            file.append(judge.judge(row), item_of(row))
+            file.add(judge.judge(row), item_of(row))
     table = table_of(read_outcomes(path))
     assert table.ids == ("0", "1", "2")
     assert table.words_NC.tolist() == [[2, 1]] * 3

@@ -17,10 +17,28 @@ from flexreward.media.intake import Reach, media_of
 from flexreward.media.limits import LIMITS, Limits
 from flexreward.types import Completion, JudgeRequest, Media, Message, Modality, Text
 
-OURS = ("id", "prompt", "completions", "rubric", "reference", "molecules")
+OURS = ("id", "prompt", "completions", "origins", "rubric", "reference", "molecules")
 MEDIA: Mapping[str, Modality] = {"images": "image", "videos": "video", "audios": "audio"}
 """Columns of media of the prompt, which stand on the request in this order."""
 ROLES = ("system", "user", "assistant", "tool")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """How a completion was drawn, as far as that is known."""
+
+    finish_reason: str | None = None
+    """``stop``, or ``length`` where it was cut at its limit."""
+    temperature: float | None = None
+    seed: int | None = None
+    """Of the prompt at this temperature, for all of its completions there."""
+
+    @property
+    def cut(self) -> bool:
+        return self.finish_reason == "length"
+
+
+ORIGIN: Mapping[str, type | tuple[type, ...]] = {"finish_reason": str, "temperature": (int, float), "seed": int}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +48,9 @@ class Sample:
     id: str
     prompt: Text
     completions: tuple[Completion, ...]
+    """None of a prompt that a policy has yet to complete."""
+    origins: tuple[Origin, ...] = ()
+    """One a completion, or none where the row does not say."""
     rubric: str | None = None
     reference: str | None = None
     media: tuple[Media, ...] = ()
@@ -91,6 +112,7 @@ def read_samples(
     max_row_bytes: int = MAX_ROW_BYTES,
     hosts: Collection[str] = (),
     limits: Limits = LIMITS,
+    completed: bool = True,
 ) -> Iterator[Sample]:
     """The samples of a file, a saved data set or a hub id, in its order.
 
@@ -106,6 +128,7 @@ def read_samples(
         hosts: Where media may be fetched from (see ``flexreward.media.fetch``); paths of media begin at the folder of
             the file.
         limits: What media are held to; here their number and their bytes, the rest where they are decoded.
+        completed: Whether rows have completions; ``False`` takes prompts, and refuses rows that have some.
 
     Raises:
         SampleError: One line that names file, line, field and remedy. Samples before it were already yielded.
@@ -123,7 +146,7 @@ def read_samples(
         seen.add(digest)
         if shard is None or (row.number - shard.number) % shard.of == 0:
             parts = Parts(where=row.where, waiting=_media(row.where, fields, reach, limits), reach=reach, limits=limits)
-            yield _sample(row, name, fields, parts, reserved, refuse_empty)
+            yield _sample(row, name, fields, parts, reserved, refuse_empty, completed)
 
 
 def read_sample(fields: Mapping[str, Any], *, where: str, id: str, reach: Reach, limits: Limits) -> Sample:
@@ -138,7 +161,7 @@ def read_sample(fields: Mapping[str, Any], *, where: str, id: str, reach: Reach,
     """
     values = dict(fields)
     parts = Parts(where=where, waiting=_media(where, values, reach, limits), reach=reach, limits=limits)
-    return _sample(Row(number=1, where=where, fields=values), id, values, parts, (), False)
+    return _sample(Row(number=1, where=where, fields=values), id, values, parts, (), False, True)
 
 
 def _media(where: str, fields: dict[str, Any], reach: Reach, limits: Limits) -> list[Media]:
@@ -166,9 +189,15 @@ def _sample(
     parts: Parts,
     reserved: Collection[str],
     refuse_empty: bool,
+    completed: bool,
 ) -> Sample:
     read = Reader(row.where, refuse_empty, parts)
-    for column in ("prompt", "completions"):
+    if not completed and (there := [column for column in ("completions", "origins") if column in fields]):
+        raise SampleError(
+            f"{row.where}: has {there[0]}, and --policy draws them itself; leave out --policy, or take them away with "
+            f"--map {there[0]}="
+        )
+    for column in ("prompt", "completions") if completed else ("prompt",):
         if column not in fields:
             raise SampleError(
                 f"{row.where}: no column {column!r}; the row has {names_of(row.fields)}; --map {column}=COLUMN names it"
@@ -181,10 +210,12 @@ def _sample(
                 f"--map my_{column}={column}, or leave it out with --map {column}="
             )
         read.plain(extra[column], column)
+    completions = read.completions(fields["completions"]) if completed else ()
     sample = Sample(
         id=name,
         prompt=read.text(fields["prompt"], "prompt"),
-        completions=read.completions(fields["completions"]),
+        completions=completions,
+        origins=read.origins(fields.get("origins"), len(completions)),
         molecules=read_molecules(fields.get("molecules"), row.where, parts.limits),
         rubric=read.optional(fields.get("rubric"), "rubric"),
         reference=read.optional(fields.get("reference"), "reference"),
@@ -211,6 +242,24 @@ class Reader:
         if not value:
             raise SampleError(f"{self.where}: completions is an empty list; a row needs at least one completion")
         return tuple(self.completion(item, f"completions[{i}]") for i, item in enumerate(value))
+
+    def origins(self, values: Any, count: int) -> tuple[Origin, ...]:
+        if values is None:
+            return ()
+        if not isinstance(values, list) or len(values) != count:
+            self._wrong(values, "origins", f"a list of {count}, one a completion", "leave it out with --map origins=")
+        return tuple(self._origin(value, f"origins[{i}]") for i, value in enumerate(values))
+
+    def _origin(self, value: Any, name: str) -> Origin:
+        known = ", ".join(ORIGIN)
+        if not isinstance(value, dict) or value.keys() - ORIGIN.keys():
+            self._wrong(value, name, f"an object of {known}", "leave origins out with --map origins=")
+        for part, kind in ORIGIN.items():
+            found = value.get(part)
+            if found is not None and (isinstance(found, bool) or not isinstance(found, kind)):
+                expected = "text" if kind is str else "a number"
+                self._wrong(found, f"{name}.{part}", expected, "leave origins out with --map origins=")
+        return Origin(**value)
 
     def completion(self, value: Any, name: str) -> Completion:
         if isinstance(value, Mapping | bytes):

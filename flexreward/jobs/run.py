@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -88,7 +88,7 @@ def _listed(kinds: Sequence[str]) -> str:
 
 async def judge_to_file(
     judge: Judge,
-    items: Iterable[Item],
+    items: Iterable[Item] | AsyncIterable[Item],
     path: Path,
     *,
     overwrite: bool = False,
@@ -101,20 +101,26 @@ async def judge_to_file(
     A bad row of the input is raised after the rows before it were judged and written.
 
     Args:
+        items: Rows of a file; or what comes one by one, such as from a policy that samples beside the judging.
         on_row: Called with each judgment once it is written.
         on_resume: Called once with the number of rows that were there already.
     """
     with OutcomeFile(path, header_of(judge), overwrite=overwrite) as file:
         in_flight: deque[Item] = deque()
 
-        def requests() -> Iterator[JudgeRequest]:
-            for item in file.remaining(items, on_resume):
+        async def requests(remaining: AsyncIterable[Item]) -> AsyncIterator[JudgeRequest]:
+            async for item in remaining:
                 in_flight.append(item)
                 yield item.request
 
-        # Both closed at once when this is interrupted, so that nothing goes on being bought.
+        if isinstance(items, AsyncIterable):
+            remaining = file.remaining_of(items, on_resume)
+        else:
+            remaining = read_ahead(file.remaining(items, on_resume), size=ROWS_AHEAD)
+        # All closed at once when this is interrupted, so that nothing goes on being bought.
         async with (
-            aclosing(_generator(read_ahead(requests(), size=ROWS_AHEAD))) as rows,
+            aclosing(_generator(remaining)) as left,
+            aclosing(_generator(requests(left))) as rows,
             aclosing(_generator(judge.judge_all(rows, max_in_flight=max_in_flight))) as judgments,
         ):
             async for judgment in judgments:

@@ -1,0 +1,1 @@
+"""A policy: prompts in, completions out. What is sampled here is judged elsewhere."""

@@ -6,16 +6,16 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import typer
 
 from flexreward.cli.options import JobOptions, JudgeOptions
-from flexreward.config import JudgeRecipe, open_judge, parse_recipe, resolve_judge
-from flexreward.errors import RecipeError, SampleError
+from flexreward.config import JudgeRecipe, open_engine, open_judge, parse_recipe, resolve_judge
+from flexreward.errors import RecipeError, SampleError, UserError
 from flexreward.files.columns import parse_map
 from flexreward.files.outcomes import Item, read_outcomes
 from flexreward.files.rows import is_local
@@ -27,13 +27,19 @@ from flexreward.jobs.tally import ADVICE, Tally, tally
 from flexreward.types import Judgment, Reason
 
 if TYPE_CHECKING:
+    from flexreward.engines.base import Engine
     from flexreward.judge import Judge
+    from flexreward.ledger import Ledger
 
 Items = Callable[[], Iterator[Item]]
 
 
-def read(job: JobOptions, *, reserved: Collection[str]) -> Iterator[Sample]:
-    """The samples that the options name."""
+def read(job: JobOptions, *, reserved: Collection[str], completed: bool = True) -> Iterator[Sample]:
+    """The samples that the options name.
+
+    Args:
+        completed: ``False`` where a policy is to complete them.
+    """
     return read_samples(
         job.samples,
         mapping=parse_map(job.map or []),
@@ -44,6 +50,7 @@ def read(job: JobOptions, *, reserved: Collection[str]) -> Iterator[Sample]:
         max_row_bytes=int(job.max_row_mib * 2**20),
         hosts=job.media_host or (),
         limits=resolve_judge(job.judge).limits,
+        completed=completed,
     )
 
 
@@ -69,6 +76,9 @@ class Opened:
 
     judge: Judge
     recipe: JudgeRecipe
+    engine: Engine
+    """The judge's, without what the recipe puts around it."""
+    ledger: Ledger
 
 
 def open_for(job: JudgeOptions, recipe: JudgeRecipe, template: str, *, order_seed: int | None = None) -> Opened:
@@ -79,19 +89,23 @@ def open_for(job: JudgeOptions, recipe: JudgeRecipe, template: str, *, order_see
     """
     from flexreward.ledger import Ledger
     from flexreward.ledger.store import Store
+    from flexreward.templates import load_template
 
     if job.no_store and job.store:
         raise RecipeError("--store and --no-store exclude each other")
     store = (
         None if job.no_store else Store(job.store, notify=lambda line: print(f"flexreward: {line}", file=sys.stderr))
     )
-    judge = open_judge(recipe, template=template, ledger=Ledger(store), order_seed=order_seed)
+    ledger = Ledger(store)
+    load_template(template)  # a wrong name should not cost the loading of a model
+    engine = open_engine(recipe)
     try:
+        judge = open_judge(recipe, template=template, ledger=ledger, engine=engine, order_seed=order_seed)
         refuse_blind(judge, recipe)
-    except RecipeError:
-        asyncio.run(judge.engine.close())
+    except UserError:
+        asyncio.run(engine.close())
         raise
-    return Opened(judge=judge, recipe=recipe)
+    return Opened(judge=judge, recipe=recipe, engine=engine, ledger=ledger)
 
 
 def refuse_blind(judge: Judge, recipe: JudgeRecipe) -> None:
@@ -121,14 +135,22 @@ class Done:
     seconds: float
 
 
-def judge_into(job: JudgeOptions, opened: Opened, items: Items, out: Path, *, total: int | None = None) -> Done:
+def judge_into(
+    job: JudgeOptions,
+    opened: Opened,
+    items: Items | Callable[[], AsyncIterator[Item]],
+    out: Path,
+    *,
+    total: int | None = None,
+) -> Done:
     """Judge what ``out`` does not hold yet; on an interrupt say how to go on.
 
     Args:
-        total: How many items there are, where that is known.
+        items: May be asked for more than once, unless they come one by one; then their ``total`` is needed.
+        total: How many items there are at most, where that is known.
     """
     began = time.monotonic()
-    with meter(_count(job, items) if total is None else total, out.name) as progress:
+    with meter(_count(job, cast(Items, items)) if total is None else total, out.name) as progress:
 
         async def run() -> None:
             try:

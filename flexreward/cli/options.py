@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_type_hints
 
 import typer
 
-SAMPLES, JUDGE, ROWS, RUN = "Samples", "Judge", "Which rows", "Run"
+SAMPLES, JUDGE, POLICY, ROWS, RUN = "Samples", "Judge", "Policy", "Which rows", "Run"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +130,48 @@ class JobOptions(JudgeOptions):
             help="A host that images, videos and audios may be fetched from; may be repeated. What they are held to "
             "stands in the recipe, as media.",
         ),
+    ] = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SampledOptions(JobOptions):
+    """The same, where completions may be drawn from a policy first."""
+
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            "--policy",
+            metavar="P",
+            rich_help_panel=POLICY,
+            help="Draw the completions: SAMPLES then holds prompts. tiny (bundled), a model's folder, a hub id, an "
+            "OpenAI-compatible server's URL, the address of `trl vllm-serve`, or a recipe.yaml.",
+        ),
+    ] = None
+    temperatures: Annotated[
+        str | None,
+        typer.Option(
+            "--temperatures",
+            metavar="T,T",
+            rich_help_panel=POLICY,
+            help="Completions are drawn at each. Default: the recipe's, else 0.8,1.2 for pairs and 1 for best-of-n.",
+        ),
+    ] = None
+    completions: Annotated[
+        int | None,
+        typer.Option("--completions", metavar="K", min=1, rich_help_panel=POLICY, help="So many at each temperature."),
+    ] = None
+    max_completion_tokens: Annotated[
+        int | None,
+        typer.Option(
+            "--max-completion-tokens",
+            metavar="N",
+            min=1,
+            rich_help_panel=POLICY,
+            help="Longer ones are cut, and marked so: --keep uncut drops them.",
+        ),
+    ] = None
+    policy_seed: Annotated[
+        int | None, typer.Option("--policy-seed", rich_help_panel=POLICY, help="Of the completions.")
     ] = None
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flexreward.cli.options import JobOptions, takes_job
+from flexreward.cli.options import SampledOptions, takes_job
 
 if TYPE_CHECKING:
     from flexreward.files.outcomes import Item
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @takes_job
 def pairs(
-    job: JobOptions,
+    job: SampledOptions,
     out: Annotated[
         Path, typer.Option("--out", metavar="DIR", help="A folder that `datasets` can load.", show_default=False)
     ],
@@ -26,7 +26,7 @@ def pairs(
         typer.Option(
             "--keep",
             metavar="K",
-            help="consistent, margin=NUMBER, widest=COUNT, ratio=NUMBER, first; several between commas.",
+            help="consistent, margin=NUMBER, widest=COUNT, ratio=NUMBER, first, uncut; several between commas.",
         ),
     ] = "consistent",
     balance: Annotated[
@@ -48,19 +48,31 @@ def pairs(
     A pair is kept when the judge names the same winner in both orders and --keep asks for nothing more. What is dropped
     stands in dropped.jsonl with its reason: unscored, tied, flipped (each order names another winner), half_tied (one
     order ties), margin, not_widest, ratio (one text is more than NUMBER times as long), not_first (the later completion
-    won), unbalanced (surplus of --balance), duplicate (equal texts, never judged). Other rules on the same judgments:
-    run it again with another --keep, nothing is judged twice.
+    won), cut (one text was cut at its limit), unbalanced (surplus of --balance), duplicate (equal texts, never judged).
+    Other rules on the same judgments: run it again with another --keep, nothing is judged twice.
+
+    With --policy the file holds prompts: completions are drawn beside the judging and stand in sampled.jsonl with
+    temperature, seed and whether they were cut. They are shown to the policy in its chat template and written as
+    conversations, so that a trainer shows them in the same way.
 
     [bold]flexreward pairs sampled.jsonl --out runs/pairs --keep margin=2,widest=1[/bold]
+
+    [bold]flexreward pairs prompts.jsonl --policy my-org/policy --completions 4 --out runs/pairs --keep uncut[/bold]
     """
     from flexreward.cli import job as jobs
+    from flexreward.cli.drawing import Source, policy_recipe
     from flexreward.errors import RecipeError
     from flexreward.files.outcomes import FIELDS as OUTCOME_FIELDS
     from flexreward.files.whole import update_summary
     from flexreward.pairs import build, card
     from flexreward.pairs.balance import parse_balance
     from flexreward.pairs.keep import parse_keep
+    from flexreward.policy.sampled import FIELDS as SAMPLED_FIELDS
+    from flexreward.policy.sampled import SAMPLED
 
+    policy = policy_recipe(job)
+    if policy is not None and policy.completions * len(policy.temperatures) < 2:
+        raise RecipeError("a pair needs two completions: set --completions, or two --temperatures")
     recipe = jobs.recipe_of(job)
     plan = build.Plan(
         rules=parse_keep(keep),
@@ -69,24 +81,24 @@ def pairs(
         seed=job.seed or 0,
         limits=recipe.limits,
     )
-    reserved = {*OUTCOME_FIELDS, *build.FIELDS, *build.READ_BY_TRAINERS}
+    reserved = {*OUTCOME_FIELDS, *build.FIELDS, *build.READ_BY_TRAINERS, *(SAMPLED_FIELDS if policy else ())}
 
-    def read() -> Iterator[Sample]:
-        return jobs.read(job, reserved=reserved)
+    def prompts() -> Iterator[Sample]:
+        return jobs.read(job, reserved=reserved, completed=policy is None)
 
-    first = jobs.first_of(read())
+    def items_of(samples: Iterable[Sample]) -> Iterator[Item]:
+        return build.pair_items(samples, per_prompt=plan.per_prompt, seed=plan.seed, template=opened.judge.template)
+
+    source = Source(prompts=prompts, recipe=policy, path=out / SAMPLED)
+    first = source.first()
     if not recipe.both_orders:
         raise RecipeError("both_orders: false in the recipe, but a pair needs both orders; take another --judge")
     opened = jobs.open_for(job, recipe, build.template_for(job.template, recipe.template, first))
-
-    def items() -> Iterator[Item]:
-        return build.pair_items(read(), per_prompt=plan.per_prompt, seed=plan.seed, template=opened.judge.template)
-
     if job.estimate:
-        jobs.print_estimate(job, opened, items)
+        jobs.print_estimate(job, opened, lambda: items_of(source.read()))
         return
-    done = jobs.judge_into(job, opened, items, out / build.OUTCOMES)
-    counts = build.build(read, out, plan)
+    done = source.judge_into(job, opened, items_of, out / build.OUTCOMES)
+    counts = build.build(source.read, out, plan)
     summary = {**counts.summary(), "parse_rate": done.counts.parse_rate}
     update_summary(out / "summary.json", summary)
     card.write_card(out, summary)
@@ -94,5 +106,5 @@ def pairs(
         job,
         done,
         {"out": str(out), **summary},
-        [jobs.headline(done, out / build.OUTCOMES), *card.lines_of(counts, out)],
+        [*source.lines(), jobs.headline(done, out / build.OUTCOMES), *card.lines_of(counts, out)],
     )

@@ -7,7 +7,7 @@ import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 FIELDS = (
     *("id", "prompt", "chosen", "rejected", "score_chosen", "score_rejected"),
-    *("chosen_index", "rejected_index", "judge", "template"),
+    *("chosen_index", "rejected_index", "origin_chosen", "origin_rejected", "judge", "template"),
 )
 """Columns of a pair, before those that are carried through."""
 READ_BY_TRAINERS = (
@@ -221,6 +221,7 @@ def _judged_pair(sample: Sample, indices: tuple[int, int], row: Mapping[str, Any
         scores=tuple(row["scores"]) if row["scores"] else None,
         orders=tuple(tuple(order["scores"]) if order["scores"] else None for order in row["orders"]),
         lengths=(_length(sample, indices[0]), _length(sample, indices[1])),
+        cut=bool(sample.origins) and any(sample.origins[index].cut for index in indices),
     )
 
 
@@ -242,6 +243,7 @@ def _pair_row(sample: Sample, pair: JudgedPair, header: Mapping[str, Any]) -> di
         "score_rejected": pair.scores[rejected],
         "chosen_index": pair.indices[chosen],
         "rejected_index": pair.indices[rejected],
+        **_origins(sample, pair.indices[chosen], pair.indices[rejected]),
         "judge": header["judge"]["fingerprint"],
         "template": header["template"]["id"],
         **sample.extra,
@@ -256,6 +258,15 @@ def _row_with_images(sample: Sample, pair: JudgedPair, header: Mapping[str, Any]
         turns = row[side] if isinstance(row[side], list) else [{"role": "assistant", "content": row[side]}]
         row[side] = in_parts(turns)
     return row, images
+
+
+def _origins(sample: Sample, chosen: int, rejected: int) -> dict[str, Any]:
+    if not sample.origins:
+        return {}
+    return {
+        "origin_chosen": asdict(sample.origins[chosen]),
+        "origin_rejected": asdict(sample.origins[rejected]),
+    }
 
 
 def _dropped_row(sample: Sample, pair: JudgedPair, reason: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ Always in force: both orders could be read, and both name the same strict winner
     widest=1            of each prompt, only the pair that is furthest apart
     ratio=2             the longer text is at most twice as long as the shorter
     first               the earlier of the two completions won: where that is the cooler sample, the published rule
+    uncut               neither text was cut at its limit of tokens
 """
 
 from __future__ import annotations
@@ -32,6 +33,8 @@ class JudgedPair:
     """The scores of each order, by completion; ``None`` where it could not be read."""
     lengths: tuple[int, int] = (0, 0)
     """Of the two texts, in characters."""
+    cut: bool = False
+    """Whether one of the two was cut at its limit of tokens."""
 
     @property
     def winners(self) -> list[int | None]:
@@ -55,7 +58,7 @@ class JudgedPair:
         return int(self.scores[1] > self.scores[0])
 
 
-KEEP = "consistent, margin=NUMBER, widest=COUNT, ratio=NUMBER (1 or more) or first"
+KEEP = "consistent, margin=NUMBER, widest=COUNT, ratio=NUMBER (1 or more), first or uncut"
 Rule = Callable[[Sequence[JudgedPair]], list[str | None]]
 """For the pairs of one prompt that are still kept: why each is dropped, or ``None``."""
 
@@ -116,6 +119,11 @@ def first(pairs: Sequence[JudgedPair]) -> list[str | None]:
     return [None if pair.chosen == 0 else "not_first" for pair in pairs]
 
 
+def uncut(pairs: Sequence[JudgedPair]) -> list[str | None]:
+    """Drops (``cut``) what holds a text that was cut at its limit: a policy would learn to stop in mid-sentence."""
+    return ["cut" if pair.cut else None for pair in pairs]
+
+
 def parse_keep(text: str) -> tuple[Rule, ...]:
     """``--keep``: rules between commas, applied in their order, after ``consistent``."""
     rules: list[Rule] = [consistent]
@@ -133,6 +141,8 @@ def parse_keep(text: str) -> tuple[Rule, ...]:
                     rules.append(ratio(float(value)))
                 case "first" if not value:
                     rules.append(first)
+                case "uncut" if not value:
+                    rules.append(uncut)
                 case _:
                     raise ValueError
         except ValueError as error:

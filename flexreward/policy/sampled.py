@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +22,7 @@ from flexreward.policy.asking import conversation_of
 from flexreward.policy.policy import Drawn, Policy
 from flexreward.types import Message, Reason, Unscored
 
+SAMPLED = "sampled.jsonl"
 FIELDS = ("id", "request", "prompt", "completions", "origins", "failure")
 ROWS_AHEAD = 16
 """Rows read and decoded before they are asked for."""
@@ -123,9 +124,6 @@ def _row(drawn: Drawn) -> dict[str, Any]:
         row["completions"] = [
             [{"role": turn.role, "content": turn.content} for turn in cast(Any, text)] for text in sample.completions
         ]
-        row["origins"] = [
-            {"finish_reason": one.finish_reason, "temperature": one.temperature, "seed": one.seed}
-            for one in sample.origins
-        ]
+        row["origins"] = [asdict(one) for one in sample.origins]
     more = {"rubric": sample.rubric, "reference": sample.reference}
     return row | {name: value for name, value in more.items() if value is not None} | dict(sample.extra)

@@ -27,7 +27,7 @@ from typing import NamedTuple
 from flexreward.engines.base import Capabilities
 from flexreward.errors import RecipeError
 from flexreward.parse import Reasoning, Span, answer_spans, final_span
-from flexreward.types import Outcome, Reason, Reply, Scale, TokenLogprob, Unscored, Verdict
+from flexreward.types import Judgment, Outcome, Reason, Reply, Scale, TokenLogprob, Unscored, Verdict
 
 TOP = 20
 """Alternatives asked for at each token: as many as servers give."""
@@ -41,19 +41,26 @@ class Expected(NamedTuple):
     """Share of the probability, at the number's place, that makes a number on the scale."""
 
 
-def check_expected(engine: str, can: Capabilities, *, template: str, reader: str) -> None:
+def check_expected(
+    engine: str, can: Capabilities, *, template: str, reader: str, asked: str = "aggregate", mean: str = "mean"
+) -> None:
     """Refuse a judge that cannot score by expectation.
+
+    Args:
+        asked: The field that asks for it.
+        mean: What it may be instead, for any engine.
 
     Raises:
         RecipeError: The engine reports no log-probabilities, or the template's answers are no numbers.
     """
     if not can.logprobs:
-        of, remedy = (" of a forced answer", "take mean, or leave out think") if can.forced else ("", "take mean")
+        of, remedy = (" of a forced answer", f"take {mean}, or leave out think") if can.forced else ("", f"take {mean}")
         raise RecipeError(
-            f"aggregate: expected needs log-probabilities, and the engine {engine} reports none{of}; {remedy}"
+            f"{asked}: expected needs log-probabilities, and the engine {engine} reports none{of}; {remedy}"
         )
     if reader != "scores":
-        raise RecipeError(f"aggregate: expected needs numbers, and the template {template!r} has labels; take majority")
+        labels = "majority" if asked == "aggregate" else mean
+        raise RecipeError(f"{asked}: expected needs numbers, and the template {template!r} has labels; take {labels}")
 
 
 def with_expected(reply: Reply, verdict: Verdict, *, reasoning: Reasoning) -> Outcome:
@@ -63,6 +70,25 @@ def with_expected(reply: Reply, verdict: Verdict, *, reasoning: Reasoning) -> Ou
         what = "do not spell it" if reply.logprobs else "are missing"
         return Unscored(reason=Reason.REFUSED, reply=reply.text, detail=f"the reply's log-probabilities {what}")
     return replace(verdict, scores=tuple(one.score for one in found))
+
+
+def expected_scores(judgment: Judgment, *, scale: Scale, reasoning: Reasoning) -> tuple[float, ...] | None:
+    """Of a scored judgment, in the order of its request: the mean over its orders, of each one's readable replies.
+
+    ``None`` where it is unscored, or some reply does not say how likely its numbers were.
+    """
+    if not isinstance(judgment.outcome, Verdict):
+        return None
+    means = []
+    for one in judgment.orders:
+        replies = [vote.reply for vote in one.votes if isinstance(vote.outcome, Verdict)]
+        found = [expectations(reply, scale=scale, reasoning=reasoning) for reply in replies]
+        read = [[answer.score for answer in answers] for answers in found if answers]
+        if len(read) < len(replies) or any(len(scores) != len(one.order) for scores in read):
+            return None
+        by_slot = [fsum(scores) / len(scores) for scores in zip(*read, strict=True)]
+        means.append([by_slot[one.order.index(i)] for i in range(len(one.order))])
+    return tuple(fsum(scores) / len(scores) for scores in zip(*means, strict=True))
 
 
 def expectations(reply: Reply, *, scale: Scale, reasoning: Reasoning) -> tuple[Expected, ...] | None:

@@ -123,8 +123,10 @@ class Judge:
             return {}
         return {"context": self.context, "max_context": cast(CountingEngine, self.engine).max_context}
 
-    def variant(self, *, template: Template | None = None, namespace: str | None = None) -> Judge:
-        """The same engine, sampling and ledger with another template, or for another namespace.
+    def variant(
+        self, *, template: Template | None = None, namespace: str | None = None, logprobs: int | None = None
+    ) -> Judge:
+        """The same engine and ledger with another template, for another namespace, or with log-probabilities.
 
         A calibrator was fitted to one template, and does not come along to another.
 
@@ -135,7 +137,7 @@ class Judge:
         return Judge(
             self.engine,
             template or self.template,
-            sampling=self.sampling,
+            sampling=self.sampling if logprobs is None else replace(self.sampling, logprobs=logprobs),
             votes=self.sampling.n,
             aggregate=self.aggregate,
             stop=self.stop,

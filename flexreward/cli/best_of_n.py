@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +14,7 @@ from flexreward.cli.options import JobOptions, takes_job
 if TYPE_CHECKING:
     from flexreward.files.outcomes import Item
     from flexreward.files.samples import Sample
+    from flexreward.types import Judgment
 
 
 @takes_job
@@ -41,38 +43,94 @@ def best_of_n(
             help="List of true/false or numbers, how good each completion is. Default: 'right' where there is one.",
         ),
     ] = None,
+    method: Annotated[
+        str,
+        typer.Option("--method", metavar="M", help="pointwise, knockout, round-robin, bradley-terry or listwise."),
+    ] = "pointwise",
+    ties: Annotated[
+        str,
+        typer.Option(
+            "--ties",
+            help="draws: averaged over them, or one seeded draw in a knockout. expected: broken by the expected score "
+            "at the answer's number, from the engine's log-probabilities.",
+        ),
+    ] = "draws",
+    list_size: Annotated[
+        int,
+        typer.Option(
+            "--list-size", metavar="L", help="Most completions in one listwise prompt; more are a knockout of lists."
+        ),
+    ] = 16,
 ) -> None:
-    """Score each completion alone, choose the best of each prompt, and draw the curve over N.
+    """Choose the best completion of each prompt, and draw the curve over N.
 
-    The curve is exact: for each N the average over all subsets of that size and all draws among equal scores. An
-    unscored completion ranks below every scored one. Beside the judge stand the oracle, which knows the truth, and a
-    control whose scores are shuffled within each prompt, which gains nothing. Without a truth it shows the judge's own
-    scores, which says nothing of accuracy.
+    Five methods. pointwise scores each alone: k judgments for k completions. knockout sets two against each other in
+    both orders, and the better goes on: k - 1 judgments, a round at a time. round-robin sets every two against each
+    other, and the highest win rate is best: k (k - 1) / 2 judgments. bradley-terry reads the same judgments as
+    strengths. listwise shows all at once, forward and reversed: one judgment, or a knockout of lists where there are
+    more than --list-size. Equal completions are bought once.
+
+    What cannot be read is never a score and beats nobody that was read: it ranks below every scored completion, and a
+    pair without a verdict counts for neither. In a knockout such a pair is decided by who was read before, else by a
+    seeded draw, and counted (unread); a pair whose orders disagree by its averaged scores (flipped), and a tie by a
+    seeded draw (drawn). Where nothing could be read there is no choice.
+
+    The whole curve comes from one sampling, and no N is judged anew. pointwise is exact: the average over all subsets
+    of that size and all draws among equal scores. listwise is the same within a list, by the scores given there.
+    round-robin and bradley-terry count only games between a subset's members, over all subsets, or 128 (70) of them. A
+    knockout's N are the parts of its own drawn bracket: 1, 2, 4 ... and all. Beside the judge stand the oracle, which
+    knows the truth, and a control whose choices are shuffled within each prompt, which gains nothing; intervals are
+    95 % of a bootstrap over prompts. Without a truth it shows the judge's own scores, which says nothing of accuracy.
 
     [bold]flexreward best-of-n sampled.jsonl --out runs/best --truth right[/bold]
+
+    [bold]flexreward best-of-n sampled.jsonl --out runs/cup --method knockout --n 1,2,4,8[/bold]
     """
     from flexreward.cli import job as jobs
-    from flexreward.pairs import choose, plot
+    from flexreward.errors import RecipeError
+    from flexreward.pairs import choose, plot, rank
+    from flexreward.pairs.contest import Plan
 
     counts = choose.parse_counts(n) if n else None
+    plan = Plan(method=method, list_size=list_size, seed=job.seed or 0)  # type: ignore[arg-type]  # it checks the name
     samples = jobs.read(job, reserved=choose.FIELDS)
     first = jobs.first_of(samples)
     column = truth or ("right" if "right" in first.extra else None)
     recipe = jobs.recipe_of(job)
-    opened = jobs.open_for(job, recipe, choose.template_for(job.template, recipe.template))
+    if plan.method != "pointwise" and not recipe.both_orders:
+        raise RecipeError(f"both_orders: false in the recipe, but {plan.method} needs both; take another --judge")
+    opened = jobs.open_for(job, recipe, choose.template_for(job.template, recipe.template, plan, first))
+    judge = rank.judge_for(opened.judge, ties)  # type: ignore[arg-type]  # it checks the name
+    opened = replace(opened, judge=judge)
+    expect = rank.expect_of(judge)
 
     def checked() -> Iterator[Sample]:
-        return choose.checked(jobs.read(job, reserved=choose.FIELDS), counts=counts, truth=column)
+        return choose.checked(jobs.read(job, reserved=choose.FIELDS), counts=counts, truth=column, plan=plan)
+
+    files = choose.Files.beside(out)
+
+    def rounds(done: Sequence[int]) -> Iterator[Item]:
+        return choose.round_items(checked(), files.outcomes, plan, done)
 
     def items() -> Iterator[Item]:
-        return choose.completion_items(checked())
+        return rounds(())
+
+    def columns(judgment: Judgment) -> dict[str, Any]:
+        return {} if ties == "draws" else {"expected": expect(judgment)}
 
     if job.estimate:
         jobs.print_estimate(job, opened, items)
         return
-    files = choose.Files.beside(out)
-    done = jobs.judge_into(job, opened, items, files.outcomes)
-    found = choose.choose_all(checked(), files, truth=column, counts=counts, seed=job.seed or 0)
+    done = jobs.judge_into(
+        job,
+        opened,
+        items,
+        files.outcomes,
+        total=choose.most_judgments(checked(), plan) if plan.has_rounds else None,
+        rounds=rounds if plan.has_rounds else None,
+        columns=columns,
+    )
+    found = choose.choose_all(checked(), files, truth=column, counts=counts, seed=job.seed or 0, plan=plan)
     jobs.finish(
         job,
         done,

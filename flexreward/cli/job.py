@@ -22,7 +22,7 @@ from flexreward.files.rows import is_local
 from flexreward.files.samples import Sample, parse_shard, read_samples
 from flexreward.jobs.estimate import draw, forecast
 from flexreward.jobs.progress import meter
-from flexreward.jobs.run import judge_items, judge_to_file
+from flexreward.jobs.run import Columns, Rounds, judge_items, judge_rounds_to_file, judge_to_file
 from flexreward.jobs.tally import ADVICE, Tally, tally
 from flexreward.types import Judgment, Reason
 
@@ -142,27 +142,33 @@ def judge_into(
     out: Path,
     *,
     total: int | None = None,
+    rounds: Rounds | None = None,
+    columns: Columns = lambda judgment: {},
 ) -> Done:
     """Judge what ``out`` does not hold yet; on an interrupt say how to go on.
 
     Args:
         items: May be asked for more than once, unless they come one by one; then their ``total`` is needed.
         total: How many items there are at most, where that is known.
+        rounds: In place of ``items``.
+        columns: As in ``judge_to_file``.
     """
     began = time.monotonic()
     with meter(_count(job, cast(Items, items)) if total is None else total, out.name) as progress:
 
         async def run() -> None:
+            how: dict[str, Any] = {
+                "overwrite": job.overwrite,
+                "max_in_flight": job.max_in_flight or opened.recipe.max_in_flight,
+                "on_row": progress.add,
+                "on_resume": progress.resumed,
+                "columns": columns,
+            }
             try:
-                await judge_to_file(
-                    opened.judge,
-                    items(),
-                    out,
-                    overwrite=job.overwrite,
-                    max_in_flight=job.max_in_flight or opened.recipe.max_in_flight,
-                    on_row=progress.add,
-                    on_resume=progress.resumed,
-                )
+                if rounds is None:
+                    await judge_to_file(opened.judge, items(), out, **how)
+                else:
+                    await judge_rounds_to_file(opened.judge, rounds, out, **how)
             finally:
                 await opened.judge.engine.close()
 

@@ -53,20 +53,24 @@ class OutcomeFile(AppendedFile):
         super().__exit__(kind, error, at)
         os.close(self._timings)
 
-    def remaining(self, items: Iterable[Item], on_resume: Callable[[int], None]) -> Iterator[Item]:
+    def remaining(
+        self, items: Iterable[Item], on_resume: Callable[[int], None], *, after: int = 0, more: bool = False
+    ) -> Iterator[Item]:
         """What is not judged yet. What is, must be what stands at the same place of the input.
 
         Args:
-            on_resume: Called with the number of rows that are there, before the first that is not.
+            on_resume: Called with the number of rows of ``items`` that are there, before the first that is not.
+            after: Rows that stand before those of ``items``.
+            more: Whether rows may follow those of ``items``.
 
         Raises:
             OutputError: The input is not the one that this file was begun with.
         """
-        held = Held(self.path, on_resume)
+        held = Held(self.path, on_resume, after=after)
         for item in items:
             if not held.has(item):
                 yield item
-        held.end()
+        held.end(more=more)
 
     async def remaining_of(self, items: AsyncIterable[Item], on_resume: Callable[[int], None]) -> AsyncIterator[Item]:
         """The same of items that come one by one."""
@@ -92,10 +96,11 @@ class OutcomeFile(AppendedFile):
 class Held:
     """The rows of an outcome file, held against the input item by item."""
 
-    def __init__(self, path: Path, on_resume: Callable[[int], None]) -> None:
+    def __init__(self, path: Path, on_resume: Callable[[int], None], *, after: int = 0) -> None:
         self._path = path
-        self._rows: Iterator[dict[str, Any]] | None = read_outcomes(path)
+        self._rows: Iterator[dict[str, Any]] | None = read_outcomes(path, after=after)
         self._on_resume = on_resume
+        self._after = after
         self._num = 0
 
     def has(self, item: Item) -> bool:
@@ -106,20 +111,21 @@ class Held:
             self._told()
             return False
         if (row.get("id"), row.get("request")) != (item.request.id, request_digest(item.request)):
+            line = self._after + self._num + 2
             raise OutputError(
-                f"{self._path}: line {self._num + 2}: judged {row.get('id')!r}, where the input now has another "
+                f"{self._path}: line {line}: judged {row.get('id')!r}, where the input now has another "
                 f"{item.request.id!r}: {REMEDY}"
             )
         self._num += 1
         return True
 
-    def end(self) -> None:
-        """The input has ended. Raises OutputError where the file has more rows."""
+    def end(self, *, more: bool = False) -> None:
+        """The input has ended. Raises OutputError where the file has more rows, unless it may."""
         if self._rows is None:
             return
-        more = next(self._rows, None)
+        row = next(self._rows, None)
         self._told()
-        if more is not None:
+        if row is not None and not more:
             raise OutputError(f"{self._path}: holds more rows than the input: {REMEDY}")
 
     def _told(self) -> None:

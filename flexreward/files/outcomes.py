@@ -149,13 +149,19 @@ def read_header(path: Path) -> dict[str, Any]:
         return check_header(path, file.readline())
 
 
-def read_outcomes(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of an outcome file after its header; a last line that was cut is left out."""
+def read_outcomes(path: Path, *, after: int = 0) -> Iterator[dict[str, Any]]:
+    """The lines of an outcome file after its header, without the first ``after``; a last line that was cut is left out.
+
+    Raises:
+        OutputError: It is no such file, or a line of it is broken.
+    """
     with path.open("rb") as file:
         check_header(path, file.readline())
         for number, line in enumerate(file, 2):
             if not line.endswith(b"\n"):
                 return
+            if number < after + 2:
+                continue
             try:
                 yield json.loads(line)
             except ValueError as error:

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from contextlib import aclosing
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from flexreward.errors import SampleError
 from flexreward.files.outcome_file import OutcomeFile
@@ -22,6 +31,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 OnRow = Callable[[Judgment], None]
+Columns = Callable[[Judgment], Mapping[str, Any]]
+Rounds = Callable[[Sequence[int]], Iterable[Item]]
+"""The items of the next round, by how many there were in each before it: they may follow from what is written."""
 
 ROWS_AHEAD = 16
 """Rows read and decoded before they are asked for."""
@@ -95,6 +107,7 @@ async def judge_to_file(
     max_in_flight: int = 64,
     on_row: OnRow = lambda judgment: None,
     on_resume: Callable[[int], None] = lambda num_done: None,
+    columns: Columns = lambda judgment: {},
 ) -> None:
     """Judge what ``path`` does not hold yet, and append it.
 
@@ -104,28 +117,87 @@ async def judge_to_file(
         items: Rows of a file; or what comes one by one, such as from a policy that samples beside the judging.
         on_row: Called with each judgment once it is written.
         on_resume: Called once with the number of rows that were there already.
+        columns: What is written at the end of a line, from its judgment.
     """
     with OutcomeFile(path, header_of(judge), overwrite=overwrite) as file:
-        in_flight: deque[Item] = deque()
-
-        async def requests(remaining: AsyncIterable[Item]) -> AsyncIterator[JudgeRequest]:
-            async for item in remaining:
-                in_flight.append(item)
-                yield item.request
-
         if isinstance(items, AsyncIterable):
             remaining = file.remaining_of(items, on_resume)
         else:
             remaining = read_ahead(file.remaining(items, on_resume), size=ROWS_AHEAD)
-        # All closed at once when this is interrupted, so that nothing goes on being bought.
-        async with (
-            aclosing(_generator(remaining)) as left,
-            aclosing(_generator(requests(left))) as rows,
-            aclosing(_generator(judge.judge_all(rows, max_in_flight=max_in_flight))) as judgments,
-        ):
-            async for judgment in judgments:
-                file.add(judgment, in_flight.popleft())
-                on_row(judgment)
+        await _append(judge, remaining, file, max_in_flight, on_row, columns)
+
+
+async def judge_rounds_to_file(
+    judge: Judge,
+    rounds: Rounds,
+    path: Path,
+    *,
+    overwrite: bool = False,
+    max_in_flight: int = 64,
+    on_row: OnRow = lambda judgment: None,
+    on_resume: Callable[[int], None] = lambda num_done: None,
+    columns: Columns = lambda judgment: {},
+) -> None:
+    """``judge_to_file`` in rounds until one is empty: all of a round stands in the file before the next begins.
+
+    Killed at any point and run again it ends in the same bytes, for a round follows from those before it alone.
+
+    Args:
+        on_resume: Called with the number of rows that were there already, again where a later round has some.
+    """
+    counts: list[int] = []
+    num_there = num_items = 0
+
+    def counted(items: Iterable[Item]) -> Iterator[Item]:
+        nonlocal num_items
+        for item in items:
+            num_items += 1
+            yield item
+
+    def resumed(num_done: int) -> None:
+        nonlocal num_there
+        num_there += num_done
+        if num_done or not counts:
+            on_resume(num_there)
+
+    with OutcomeFile(path, header_of(judge), overwrite=overwrite) as file:
+        while True:
+            num_items = 0
+            left = file.remaining(counted(rounds(tuple(counts))), resumed, after=sum(counts), more=True)
+            await _append(judge, read_ahead(left, size=ROWS_AHEAD), file, max_in_flight, on_row, columns)
+            if not num_items:
+                break
+            counts.append(num_items)
+        for _ in file.remaining((), lambda num_done: None, after=sum(counts)):  # nothing may stand after the last
+            pass
+
+
+async def _append(
+    judge: Judge,
+    remaining: AsyncIterator[Item],
+    file: OutcomeFile,
+    max_in_flight: int,
+    on_row: OnRow,
+    columns: Columns,
+) -> None:
+    in_flight: deque[Item] = deque()
+
+    async def requests(left: AsyncIterable[Item]) -> AsyncIterator[JudgeRequest]:
+        async for item in left:
+            in_flight.append(item)
+            yield item.request
+
+    # All closed at once when this is interrupted, so that nothing goes on being bought.
+    async with (
+        aclosing(_generator(remaining)) as left,
+        aclosing(_generator(requests(left))) as rows,
+        aclosing(_generator(judge.judge_all(rows, max_in_flight=max_in_flight))) as judgments,
+    ):
+        async for judgment in judgments:
+            item = in_flight.popleft()
+            more = columns(judgment)
+            file.add(judgment, item._replace(extra={**item.extra, **more}) if more else item)
+            on_row(judgment)
 
 
 async def judge_items(judge: Judge, items: Iterable[Item], *, max_in_flight: int = 64) -> list[Judgment]:

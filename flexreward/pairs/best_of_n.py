@@ -1,20 +1,30 @@
-"""Best-of-N, computed exactly: what a judge's choice among N of k sampled completions is worth on average.
+"""Best-of-N: what a judge's choice among N of k sampled completions is worth on average, from one sampling.
 
-For each N the average runs over all subsets of size N and over all draws among completions that share the best score:
-by counting, not by sampling, so one sampling of k completions gives the whole curve. An unscored completion ranks below
-every scored one, and where a subset holds no scored one, the choice is uniform.
+By scores it is exact: for each N the average runs over all subsets of size N and over all draws among completions that
+share the best score, by counting and not by sampling. An unscored completion ranks below every scored one, and where a
+subset holds no scored one, the choice is uniform. Other ways to choose bring their own chances
+(``flexreward.pairs.contest``).
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import comb, inf
 from typing import Any, NamedTuple
 
 NUM_SHUFFLES = 16
 NUM_RESAMPLES = 2000
+
+
+class Draws(NamedTuple):
+    """A choice among N."""
+
+    chances: tuple[float, ...]
+    """Of each completion to be chosen."""
+    pools: Sequence[Sequence[int]]
+    """Out of which the N were drawn, each as often: the oracle chooses from the same."""
 
 
 class Prompt(NamedTuple):
@@ -24,6 +34,8 @@ class Prompt(NamedTuple):
     """The judge's, ``None`` where it could not be read."""
     truth: tuple[float, ...]
     """How good each really is; 1 for right and 0 for wrong gives accuracies."""
+    draws: Mapping[int, Draws] | None = None
+    """What a choice among N comes to, by N, where that does not follow from the scores."""
 
 
 class Estimate(NamedTuple):
@@ -74,12 +86,20 @@ def chances(scores: Sequence[float | None], n: int) -> list[float]:
 
 def expected(prompt: Prompt, n: int) -> float:
     """The expected true value of the judge's choice among ``n``."""
-    return sum(chance * truth for chance, truth in zip(chances(prompt.scores, n), prompt.truth, strict=True))
+    return sum(chance * truth for chance, truth in zip(_chances(prompt, n), prompt.truth, strict=True))
+
+
+def _chances(prompt: Prompt, n: int) -> Sequence[float]:
+    return chances(prompt.scores, n) if prompt.draws is None else prompt.draws[n].chances
 
 
 def expected_best(prompt: Prompt, n: int) -> float:
-    """The expected best true value among ``n``."""
-    return expected(Prompt(scores=prompt.truth, truth=prompt.truth), n)
+    """The expected best true value among ``n``, drawn as the judge's were."""
+    pools = [prompt.truth]
+    if prompt.draws is not None:
+        pools = [tuple(prompt.truth[i] for i in pool) for pool in prompt.draws[n].pools]
+    best = [max(pool) if len(pool) == n else expected(Prompt(scores=pool, truth=pool), n) for pool in pools]
+    return sum(best) / len(best)
 
 
 def choice(scores: Sequence[float | None]) -> tuple[int, ...]:
@@ -100,7 +120,7 @@ def curve(prompts: Sequence[Prompt], counts: Sequence[int], *, seed: int = 0) ->
 
     def shuffled(at: int, n: int) -> float:
         # To shuffle the scores is to shuffle the chances that follow from them.
-        prompt, chance = prompts[at], chances(prompts[at].scores, n)
+        prompt, chance = prompts[at], _chances(prompts[at], n)
         worth = (sum(chance[i] * truth for i, truth in zip(o, prompt.truth, strict=True)) for o in orders[at])
         return sum(worth) / NUM_SHUFFLES
 

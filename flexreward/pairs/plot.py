@@ -14,7 +14,11 @@ def table(found: dict[str, Any]) -> list[str]:
     """The curve as lines of text."""
     kind = f"mean of {found['truth']!r}" if found["truth"] else "the judge's own score, which is no accuracy"
     shown = [line for line in LINES if line in found]
-    lines = [f"{found['num_prompts']} prompts, {kind}", "   N  " + "".join(f"{LINES[line][0]:<26}" for line in shown)]
+    by = f", by {found['method']}" if "method" in found else ""
+    lines = [
+        f"{found['num_prompts']} prompts{by}, {kind}",
+        "   N  " + "".join(f"{LINES[line][0]:<26}" for line in shown),
+    ]
     for n in found["best_of_n"]:
         cells = [found[line][n] for line in shown]
         if all(0 <= c["low"] <= c["high"] <= 1 for c in cells):
@@ -22,6 +26,11 @@ def table(found: dict[str, Any]) -> list[str]:
         else:
             texts = [f"{c['mean']:.4g} ({c['low']:.4g} to {c['high']:.4g})" for c in cells]
         lines.append(f"{n:>4}  " + "".join(f"{text:<26}" for text in texts))
+    if (counts := found.get("counts")) is not None:
+        flipped = f"{counts['flipped']} of {counts['judgments']} judgments changed their winner with the order"
+        lines.append(
+            f"{flipped}; {counts['drawn']} ties were drawn, {counts['unread']} lists decided without a verdict"
+        )
     return lines
 
 

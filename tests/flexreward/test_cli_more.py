@@ -84,7 +84,11 @@ def test_without_a_truth_the_curve_is_the_judges_own_score_and_leaves_out_what_h
         ({}, ("--n", "x"), "--n x: expected whole numbers"),
         ({}, ("--truth", "nothing"), "line 1: --truth nothing: expected a list of true/false or numbers"),
         ({"right": [1]}, (), "line 1: --truth right has 1 values for 4 completions"),
-        ({}, ("--template", "pair"), "--template pair: best-of-n scores each completion alone"),
+        (
+            {},
+            ("--template", "pair"),
+            "--template pair: --method pointwise shows each completion alone, such as score does",
+        ),
         ({"index": 1}, (), "line 1: the column 'index' has the name of one of ours"),
     ],
 )

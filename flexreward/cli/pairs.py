@@ -42,6 +42,15 @@ def pairs(
             "--pairs-per-prompt", metavar="P", min=1, help="Judge only P of a prompt's pairs, drawn by --seed."
         ),
     ] = None,
+    truth: Annotated[
+        str | None,
+        typer.Option(
+            "--truth",
+            metavar="COLUMN",
+            help="List of true/false or numbers, how good each completion is: the report then says how often the "
+            "better one won. Default: 'right' where there is one.",
+        ),
+    ] = None,
 ) -> None:
     """Judge the completions of each prompt two by two, and keep the pairs that survive an order flip.
 
@@ -66,6 +75,7 @@ def pairs(
     from flexreward.files.whole import update_summary
     from flexreward.pairs import build, card
     from flexreward.pairs.balance import parse_balance
+    from flexreward.pairs.choose import truth_of
     from flexreward.pairs.keep import parse_keep
     from flexreward.policy.sampled import FIELDS as SAMPLED_FIELDS
     from flexreward.policy.sampled import SAMPLED
@@ -73,6 +83,8 @@ def pairs(
     policy = policy_recipe(job)
     if policy is not None and policy.completions * len(policy.temperatures) < 2:
         raise RecipeError("a pair needs two completions: set --completions, or two --temperatures")
+    if policy is not None and truth is not None:
+        raise RecipeError("--truth: holds one value a completion, and --policy draws other completions; leave one out")
     recipe = jobs.recipe_of(job)
     plan = build.Plan(
         rules=parse_keep(keep),
@@ -80,11 +92,15 @@ def pairs(
         per_prompt=per_prompt,
         seed=job.seed or 0,
         limits=recipe.limits,
+        truth="right" if truth is None and policy is None else truth,
     )
     reserved = {*OUTCOME_FIELDS, *build.FIELDS, *build.READ_BY_TRAINERS, *(SAMPLED_FIELDS if policy else ())}
 
     def prompts() -> Iterator[Sample]:
-        return jobs.read(job, reserved=reserved, completed=policy is None)
+        for sample in jobs.read(job, reserved=reserved, completed=policy is None):
+            if truth is not None:
+                truth_of(sample, truth)
+            yield sample
 
     def items_of(samples: Iterable[Sample]) -> Iterator[Item]:
         return build.pair_items(samples, per_prompt=plan.per_prompt, seed=plan.seed, template=opened.judge.template)
@@ -98,13 +114,13 @@ def pairs(
         jobs.print_estimate(job, opened, lambda: items_of(source.read()))
         return
     done = source.judge_into(job, opened, items_of, out / build.OUTCOMES)
-    counts = build.build(source.read, out, plan)
-    summary = {**counts.summary(), "parse_rate": done.counts.parse_rate}
+    built = build.build(source.read, out, plan)
+    summary = {**built.summary(), "parse_rate": done.counts.parse_rate}
     update_summary(out / "summary.json", summary)
     card.write_card(out, summary)
     jobs.finish(
         job,
         done,
         {"out": str(out), **summary},
-        [*source.lines(), jobs.headline(done, out / build.OUTCOMES), *card.lines_of(counts, out)],
+        [*source.lines(), jobs.headline(done, out / build.OUTCOMES), *card.lines_of(built, out)],
     )

@@ -20,7 +20,8 @@ from flexreward.media.limits import LIMITS, Limits
 from flexreward.pairs.balance import Balance, Trait
 from flexreward.pairs.images import in_parts, packed, prompt_turns
 from flexreward.pairs.keep import JudgedPair, PairCounts, Rule, sort_out
-from flexreward.types import Completion, Media, Message, Text
+from flexreward.pairs.study import Study
+from flexreward.types import Completion, Media, Message, Scale, Text
 
 if TYPE_CHECKING:
     from flexreward.templates import Template
@@ -122,9 +123,22 @@ class Plan:
     seed: int = 0
     limits: Limits = LIMITS
     """What the images that are copied into the folder are held to."""
+    truth: str | None = None
+    """The column that says how good each completion really is; it has no part in what is kept."""
 
 
-def build(samples: Callable[[], Iterable[Sample]], folder: Path, plan: Plan) -> PairCounts:
+class Built(NamedTuple):
+    """What became of all pairs."""
+
+    counts: PairCounts
+    study: Study
+
+    def summary(self) -> dict[str, Any]:
+        """As plain JSON."""
+        return {**self.counts.summary(), "study": self.study.summary()}
+
+
+def build(samples: Callable[[], Iterable[Sample]], folder: Path, plan: Plan) -> Built:
     """Write the pairs that the plan keeps, and those that it drops with the reason, from the outcomes in ``folder``.
 
     Args:
@@ -142,12 +156,12 @@ def build(samples: Callable[[], Iterable[Sample]], folder: Path, plan: Plan) -> 
                 if reason is None:
                     balance.show(pair)
     try:
-        counts = _write(samples, folder, plan, balance, images=False)
+        built = _write(samples, folder, plan, balance, images=False)
         (folder / PACKED).unlink(missing_ok=True)
     except _ShowsImages:
-        counts = _write(samples, folder, plan, balance, images=True)
+        built = _write(samples, folder, plan, balance, images=True)
         (folder / TRAIN).unlink(missing_ok=True)
-    return counts
+    return built
 
 
 class _ShowsImages(Exception):
@@ -156,9 +170,10 @@ class _ShowsImages(Exception):
 
 def _write(
     samples: Callable[[], Iterable[Sample]], folder: Path, plan: Plan, balance: Balance, *, images: bool
-) -> PairCounts:
-    counts = PairCounts()
+) -> Built:
     header = read_header(folder / OUTCOMES)
+    low, high = header["template"]["scale"]
+    counts, study = PairCounts(), Study(Scale(low=low, high=high), plan.truth)
     with ExitStack() as files:
         dropped = files.enter_context(replaced(folder / DROPPED))
         if images:
@@ -171,6 +186,7 @@ def _write(
             for pair, reason in pairs:
                 reason = reason or balance.reason(pair)
                 counts.add(pair, reason)
+                study.add(sample, pair, reason)
                 if reason is not None:
                     dropped.write(encode(_dropped_row(sample, pair, reason)))
                 elif images:
@@ -179,11 +195,12 @@ def _write(
                     train.write(encode(_pair_row(sample, pair, header)))
             for indices in duplicates:
                 counts.dropped["duplicate"] += 1
+                study.duplicates += 1
                 name = pair_id(sample, indices)
                 dropped.write(
                     encode({"id": name, "reason": "duplicate", "indices": indices, "scores": None, "orders": []})
                 )
-    return counts
+    return Built(counts, study)
 
 
 def train_file(folder: Path) -> Path:

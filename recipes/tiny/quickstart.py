@@ -74,7 +74,8 @@ async def run(name: str, number: int, out: Path) -> int:
     finally:
         await engine.close()
     found = choose.choose_all(rows(samples), files, truth="right", counts=COUNTS, seed=SEED)
-    counts = build.build(lambda: rows(samples), out, build.Plan(rules=(consistent,), per_prompt=PER_PROMPT, seed=SEED))
+    plan = build.Plan(rules=(consistent,), per_prompt=PER_PROMPT, seed=SEED)
+    counts = build.build(lambda: rows(samples), out, plan).counts
     summarise(out, found, counts, seconds)
     show(json.loads(files.summary.read_bytes()), write_report(out))
     return 0

@@ -6,7 +6,6 @@ from its newest whole checkpoint when the same command is given again.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import sys
@@ -25,15 +24,10 @@ import torch
 from accelerate import PartialState
 from datasets import Dataset
 from peft import PeftModel
-from transformers import (
-    AutoConfig,
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PrinterCallback,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PrinterCallback
 from trl import SFTConfig, SFTTrainer
 
+from training.checkpoints import attention_of, dtype_of, whole_model
 from training.examples import Framer
 from training.program import run
 from training.trainable import add_lora, count, train_language_model
@@ -147,15 +141,11 @@ def _arguments(recipe: SftRecipe) -> SFTConfig:
 
 
 def _model(recipe: SftRecipe) -> PreTrainedModel | PeftModel:
-    gpu = torch.cuda.is_available()
-    attention = recipe.attention
-    if attention == "auto":
-        attention = "flash_attention_2" if gpu and importlib.util.find_spec("flash_attn") else "sdpa"
-    dtype = recipe.dtype
-    if dtype == "auto":
-        # Full training adds updates far smaller than a bfloat16 weight can take up.
-        dtype = "bfloat16" if recipe.method == "lora" and gpu else "float32"
-    model = AutoModelForCausalLM.from_pretrained(recipe.model, dtype=dtype, attn_implementation=attention)
+    model = AutoModelForCausalLM.from_pretrained(
+        recipe.model,
+        dtype=dtype_of(recipe.dtype, recipe.method),
+        attn_implementation=attention_of(recipe.attention),
+    )
     if recipe.method == "lora":
         torch.manual_seed(recipe.seed)  # adapters start at random
         return add_lora(model, recipe.lora)
@@ -164,14 +154,14 @@ def _model(recipe: SftRecipe) -> PreTrainedModel | PeftModel:
 
 
 def _save(recipe: SftRecipe, trained: Path, staged: Path, end_of_turn: int) -> None:
-    """The judge as any engine loads it: one plain checkpoint, adapters merged, in the type of its base."""
-    base_dtype = AutoConfig.from_pretrained(recipe.model).dtype
-    dtype = base_dtype or torch.float32 if recipe.save_dtype == "auto" else getattr(torch, recipe.save_dtype)
-    source = recipe.model if recipe.method == "lora" else trained
-    # Merged in full precision: the sum of two small numbers should be rounded once.
-    model = AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32 if recipe.method == "lora" else dtype)
-    if recipe.method == "lora":
-        model = PeftModel.from_pretrained(model, str(trained)).merge_and_unload().to(dtype)
+    """The judge as any engine loads it: one plain checkpoint, which ends its turns."""
+    model = whole_model(
+        recipe.model,
+        trained,
+        method=recipe.method,
+        save_dtype=recipe.save_dtype,
+        model_class=AutoModelForCausalLM,
+    )
     ends = model.generation_config.eos_token_id
     ends = [] if ends is None else [ends] if isinstance(ends, int) else list(ends)
     model.generation_config.eos_token_id = [end_of_turn, *(end for end in ends if end != end_of_turn)]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -146,6 +146,128 @@ class GrpoRecipe(Strict):
     """Steps."""
 
 
+Loss = Literal[
+    "sigmoid",
+    "hinge",
+    "ipo",
+    "exo_pair",
+    "nca_pair",
+    "robust",
+    "bco_pair",
+    "sppo_hard",
+    "aot",
+    "aot_unpaired",
+    "apo_zero",
+    "apo_down",
+    "discopop",
+    "sft",
+    "sigmoid_norm",
+]
+"""TRL's names. ``sigmoid`` is DPO as it was published."""
+
+
+class Check(Strict):
+    """Prompts with known answers, which the policy answers before and after its training."""
+
+    prompts: str
+    """Rows with a ``prompt`` and a ``reference``; no prompt of theirs may be among the training pairs."""
+    right: str = "number"
+    """When a completion is right. ``number``: its last number is the reference's; ``exact``: the same text, but for
+    blanks at the ends; ``contains``: the reference stands in it; or ``module:function`` of (completion, reference)."""
+    limit: Annotated[int, Field(gt=0)] = 500
+    """At most so many, from the beginning."""
+    samples: Annotated[int, Field(ge=0)] = 4
+    """Completions drawn of each prompt, beside the greedy one."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    max_tokens: Annotated[int, Field(gt=0)] = 256
+
+
+class DpoRecipe(Strict):
+    """Training of a policy on preference pairs, by TRL's DPOTrainer; text, or images and text.
+
+    Paths are relative to the working directory.
+    """
+
+    model: str
+    """Folder or hub id of the policy to start from; it is the reference too."""
+    data: str
+    """Preference pairs, with ``prompt``, ``chosen``, ``rejected``, and ``images`` where there are some: a folder that
+    ``flexreward pairs`` wrote, a file (JSONL, JSON, Parquet), a saved ``datasets`` folder, a hub id with its split."""
+    eval_data: str | None = None
+    """Held-out pairs; no prompt of theirs may be among the training pairs."""
+    eval_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Of the prompts of ``data``, which are held out with all of their pairs; read where there is no ``eval_data``."""
+    check: Check | None = None
+    """Whether the policy's own completions are right, before and after."""
+    output: Path
+    """Folder for the trained policy. It appears when the training is done, and whole."""
+    run_dir: Path
+    """Folder for checkpoints, metrics and provenance."""
+    replace: bool = False
+    """Whether a folder that already stands at ``output`` may be replaced."""
+
+    loss: Loss | Annotated[list[Loss], Field(min_length=1)] = "sigmoid"
+    """One, or several that are added up."""
+    loss_weights: list[float] | None = None
+    """One for each of several losses; 1 where they are not given."""
+    beta: Annotated[float, Field(gt=0)] = 0.1
+    """How dearly distance from the reference is paid for."""
+    label_smoothing: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Probability that a pair is the wrong way round; read by ``robust``, ``exo_pair`` (which needs it) and ``aot``."""
+    precompute_ref_log_probs: bool = False
+    """Ask the reference once, before the training, and keep no second model. Not with images."""
+
+    chat: bool = True
+    """Whether prompts that are texts become a user's turn where the model has a chat template, as the policy is asked
+    later; ``false`` trains on them as they stand."""
+    max_length: Annotated[int, Field(gt=0)] = 2048
+    """Tokens of a prompt and a completion together, those of images included. Nothing is ever cut."""
+    too_long: Literal["drop", "refuse"] = "drop"
+    """Pairs above ``max_length``: leave them out and say how many, or stop."""
+    max_pixels: Annotated[int, Field(gt=0)] | None = None
+    """Of an image; a larger one is made smaller. ``None``: what the model's processor says."""
+
+    method: Literal["full", "lora"] = "full"
+    lora: Lora = Lora()
+    """Read when ``method`` is ``lora``."""
+
+    learning_rate: Annotated[float, Field(gt=0)] = 5e-7
+    """Adapters want some ten times as much."""
+    epochs: Annotated[float, Field(gt=0)] = 1.0
+    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Share of the steps."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    batch_size: Annotated[int, Field(gt=0)] = 64
+    """Pairs a step, over all processes and accumulation steps."""
+    micro_batch_size: Annotated[int, Field(gt=0)] = 2
+    """Pairs a process holds at once: twice as many sequences."""
+    seed: int = 42
+
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
+    """Of the weights while training. ``auto``: float32 for ``full``; for ``lora`` bfloat16 where there is a GPU."""
+    arithmetic: Literal["auto", "float32", "bfloat16"] = "auto"
+    """``bfloat16``: matrix products by autocast. ``auto``: so on a GPU that has it, float32 elsewhere."""
+    save_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Of the weights saved; ``auto`` is what the base model was saved in."""
+    attention: Literal["auto", "flash_attention_2", "sdpa", "eager"] = "auto"
+    """``auto``: flash attention 2 where it is installed and there is a GPU, else sdpa."""
+    gradient_checkpointing: bool = True
+    """Trades time for memory; a small model is faster without."""
+    deepspeed: Path | None = None
+    """A DeepSpeed configuration file, handed through as it is."""
+
+    log_every: Annotated[int, Field(gt=0)] = 1
+    """Steps."""
+    eval_every: Annotated[int, Field(gt=0)] = 50
+    """Steps; the held-out pairs are looked at before the first and after the last as well."""
+    save_every: Annotated[int, Field(gt=0)] = 50
+    """Steps between checkpoints."""
+    keep_checkpoints: Annotated[int, Field(ge=2)] = 2
+    """The newest so many; two, because the newest may be half written."""
+
+
 RecipeT = TypeVar("RecipeT", bound=Strict)
 
 
@@ -173,8 +295,17 @@ def _first(error: ValidationError, kind: type[Strict]) -> str:
     wrong = error.errors()[0]
     field = ".".join(str(part) for part in wrong["loc"])
     if wrong["type"] == "extra_forbidden":
-        near = get_close_matches(field, kind.model_fields, n=1)
-        return f"unknown field {field!r}, expected {near[0] if near else 'one of ' + ', '.join(kind.model_fields)}"
+        known = _fields_at(kind, wrong["loc"][:-1])
+        near = get_close_matches(str(wrong["loc"][-1]), known, n=1)
+        return f"unknown field {field!r}, expected {near[0] if near else 'one of ' + ', '.join(known)}"
     if wrong["type"] == "missing":
         return f"field {field!r} is missing"
     return f"field {field!r}: {wrong['msg']}, found {wrong['input']!r}"
+
+
+def _fields_at(kind: type[Strict], parts: tuple[int | str, ...]) -> list[str]:
+    """The names of the fields of a recipe, or of a part of it."""
+    for part in parts:
+        found = kind.model_fields[str(part)].annotation
+        kind = next(one for one in (found, *get_args(found)) if isinstance(one, type) and issubclass(one, Strict))
+    return list(kind.model_fields)

@@ -71,6 +71,11 @@ class Run:
         weights: str | None = self._record["weights"]
         return weights
 
+    @property
+    def origin(self) -> dict[str, Any]:
+        """What a trained model should carry with it: the inputs with their digests, and the last start."""
+        return {"inputs": self._record["inputs"], **self._record["starts"][-1]}
+
     def checkpoint(self) -> Path | None:
         """The newest whole checkpoint."""
         whole = [path for path in self._checkpoints() if (path / WHOLE).exists()]
@@ -125,7 +130,7 @@ class Run:
         lines = self._metrics.read_text(encoding="utf-8").splitlines(keepends=True) if self._metrics.exists() else []
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
-    def plot(self) -> None:
+    def plot(self, label_of_loss: str = "loss, nats a token") -> None:
         """Draw the losses over the steps."""
         from matplotlib.figure import Figure
 
@@ -134,7 +139,7 @@ class Run:
             rows = [row for row in self.metrics() if name in row]
             if rows:
                 axes.plot([row["step"] for row in rows], [row[name] for row in rows], label=label)
-        axes.set(xlabel="step", ylabel="loss, nats a token")
+        axes.set(xlabel="step", ylabel=label_of_loss)
         if axes.lines:
             axes.legend()
         figure.savefig(self.folder / "loss.png", dpi=120)

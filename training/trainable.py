@@ -35,10 +35,15 @@ def train_language_model(model: PreTrainedModel) -> None:
 
 def add_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
     """Freeze the model and put adapters on every linear layer of its decoder. The head and the embeddings get none."""
+    return get_peft_model(model, lora_config(model, lora))
+
+
+def lora_config(model: PreTrainedModel, lora: Lora) -> LoraConfig:
+    """Where the adapters go, for a trainer that puts them there itself."""
     decoder = model.get_decoder()
     linear = {id(module) for module in decoder.modules() if isinstance(module, nn.Linear)}
     names = [name for name, module in model.named_modules() if id(module) in linear]
-    config = LoraConfig(
+    return LoraConfig(
         r=lora.rank,
         lora_alpha=lora.alpha,
         lora_dropout=lora.dropout,
@@ -46,7 +51,6 @@ def add_lora(model: PreTrainedModel, lora: Lora) -> PeftModel:
         target_modules=names,
         task_type="CAUSAL_LM",
     )
-    return get_peft_model(model, config)
 
 
 def count(model: nn.Module) -> Count:

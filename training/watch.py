@@ -33,11 +33,24 @@ SHOWN_GRPO = {
 }
 """The same for rewards; whatever else the judge says is kept too."""
 
+SHOWN_DPO = {
+    "loss": "loss",
+    "eval_loss": "held-out loss",
+    "rewards/accuracies": "pairs told apart",
+    "eval_rewards/accuracies": "held-out pairs told apart",
+    "rewards/margins": "margin",
+    "eval_rewards/margins": "held-out margin",
+    "grad_norm": "gradient norm",
+    "learning_rate": "lr",
+    "epoch": "epoch",
+}
+"""The same for preference pairs; log-probabilities and rewards of either side are kept too."""
+
 
 class Watch(TrainerCallback):
     """Writes each log step to the run folder and the terminal, and marks checkpoints that are whole."""
 
-    def __init__(self, run: Run, *, shown: Mapping[str, str] = SHOWN, kept: str = "") -> None:
+    def __init__(self, run: Run, *, shown: Mapping[str, str] = SHOWN, kept: str | tuple[str, ...] = ()) -> None:
         """``kept`` begins the names of figures that are kept beside those that are ``shown``."""
         self._run = run
         self._names = shown
@@ -57,9 +70,7 @@ class Watch(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         row = {
-            name: value
-            for name, value in (logs or {}).items()
-            if name in self._names or (self._kept and name.startswith(self._kept))
+            name: value for name, value in (logs or {}).items() if name in self._names or name.startswith(self._kept)
         }
         if not row.keys() & {"loss", "eval_loss", "reward"}:
             return

@@ -174,6 +174,7 @@ def _write(
     header = read_header(folder / OUTCOMES)
     low, high = header["template"]["scale"]
     counts, study = PairCounts(), Study(Scale(low=low, high=high), plan.truth)
+    conversational: bool | None = None
     with ExitStack() as files:
         dropped = files.enter_context(replaced(folder / DROPPED))
         if images:
@@ -183,6 +184,11 @@ def _write(
         for sample, pairs, duplicates in _sorted_out(samples(), folder, plan):
             if not images and (sample.media or sample.inside):
                 raise _ShowsImages
+            if not images and conversational not in (None, _is_conversational(sample)):
+                raise SampleError(
+                    f"{sample.where}: texts here, conversations in earlier rows (or the reverse); use one"
+                )
+            conversational = _is_conversational(sample)
             for pair, reason in pairs:
                 reason = reason or balance.reason(pair)
                 counts.add(pair, reason)
@@ -218,11 +224,7 @@ class SortedOut(NamedTuple):
 
 def _sorted_out(samples: Iterable[Sample], folder: Path, plan: Plan) -> Iterator[SortedOut]:
     rows = read_outcomes(folder / OUTCOMES)
-    conversational: bool | None = None
     for sample in samples:
-        if conversational not in (None, _is_conversational(sample)):
-            raise SampleError(f"{sample.where}: texts here, conversations in earlier rows (or the reverse); use one")
-        conversational = _is_conversational(sample)
         found = candidates(sample, per_prompt=plan.per_prompt, seed=plan.seed)
         pairs = [_judged_pair(sample, indices, next(rows, None)) for indices in found.judged]
         yield SortedOut(sample, list(zip(pairs, sort_out(pairs, plan.rules), strict=True)), found.duplicates)

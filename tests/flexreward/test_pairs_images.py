@@ -58,7 +58,7 @@ def test_images_follow_their_places_through_a_conversation_and_rows_without_any_
         {"role": "user", "content": [{"type": "image", "image": one}, see]},
     ]
     rows = [
-        {"prompt": [{"role": "user", "content": "Hi"}], "completions": [LONG, SHORT], "note": None},
+        {"prompt": "Hi", "completions": [LONG, SHORT], "note": None},
         {"prompt": turns, "completions": [LONG, SHORT], "note": "x"},
     ]
     plain, seen = load(pairs(tmp_path, *rows))

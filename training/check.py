@@ -1,0 +1,142 @@
+"""How often a policy is right on prompts whose answers are known: what a training is for, measured on nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from flexreward.engines import load_engine
+from flexreward.engines.base import Engine, Placed, Prompt, Sampling
+from flexreward.errors import RecipeError, SampleError
+from flexreward.files.rows import folder_of, read_rows
+from flexreward.media.intake import Reach, media_of
+from training.recipe import Check
+
+Figures = dict[str, float]
+Right = Callable[[str, str], bool]
+"""Whether a completion is right, given the reference."""
+
+NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
+
+
+def _last_number(text: str) -> str | None:
+    found = NUMBER.findall(text)
+    return found[-1].replace(",", "") if found else None
+
+
+def same_number(completion: str, reference: str) -> bool:
+    """The last number of either, thousands with or without their commas."""
+    found = _last_number(completion)
+    return found is not None and found == _last_number(reference)
+
+
+RIGHT: dict[str, Right] = {
+    "number": same_number,
+    "exact": lambda completion, reference: completion.strip() == reference.strip(),
+    "contains": lambda completion, reference: reference in completion,
+}
+
+
+def right_named(name: str) -> Right:
+    """One of ``RIGHT``, or what ``module:function`` names.
+
+    Raises:
+        RecipeError: There is no such function.
+    """
+    if name in RIGHT:
+        return RIGHT[name]
+    module, colon, function = name.partition(":")
+    if not colon:
+        raise RecipeError(f"check.right: no {name!r}, expected one of {', '.join(RIGHT)}, or module:function")
+    try:
+        found: Right = getattr(importlib.import_module(module), function)
+    except (ImportError, AttributeError) as error:
+        raise RecipeError(f"check.right: {name} cannot be imported: {error}") from error
+    return found
+
+
+def questions(asked: Check) -> list[tuple[Prompt, str]]:
+    """The prompts with their references.
+
+    Raises:
+        SampleError: A row has none, or more turns than a system's and a user's.
+    """
+    found = []
+    for row in read_rows(asked.prompts):
+        if len(found) == asked.limit:
+            break
+        reference = row.fields.get("reference")
+        if not isinstance(reference, str) or not row.fields.get("prompt"):
+            raise SampleError(f"{row.where}: needs a prompt and a reference, both texts, to tell what is right")
+        found.append((_prompt(row.fields, row.where, Reach(folder=folder_of(asked.prompts))), reference))
+    return found
+
+
+def _prompt(fields: Mapping[str, Any], where: str, reach: Reach) -> Prompt:
+    prompt = fields["prompt"]
+    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+    by_role = {turn["role"]: turn["content"] for turn in turns}
+    roles = [turn["role"] for turn in turns]
+    if roles not in (["user"], ["system", "user"]) or not all(isinstance(text, str) for text in by_role.values()):
+        raise SampleError(f"{where}: a prompt here is text, or messages of text from [system and] user")
+    media = media_of("image", fields.get("images") or (), reach=reach, where=f"{where}: images")
+    return Prompt(
+        system=by_role.get("system", ""), user=by_role["user"], media=tuple(Placed(0, medium) for medium in media)
+    )
+
+
+def refuse_known(asked_of: Sequence[tuple[Prompt, str]], trained: Sequence[str], asked: Check) -> None:
+    """Say before any training what would make its check worthless, or impossible.
+
+    Args:
+        trained: The prompts of the training, with whatever else stands around their texts.
+
+    Raises:
+        RecipeError: There is no such way to be right.
+        SampleError: A prompt is among those of the training.
+    """
+    right_named(asked.right)
+    texts = "\n".join(trained)
+    again = [prompt for prompt, _ in asked_of if not prompt.media and json.dumps(prompt.user) in texts]
+    if again:
+        raise SampleError(
+            f"{asked.prompts}: {len(again)} of its prompts are among the training pairs, as {again[0].user[:60]!r}; "
+            "leave them out of one"
+        )
+
+
+def check(asked: Check, model: Path, *, seed: int) -> Figures:
+    """The share of right completions, ``greedy`` and, where some are drawn, ``sampled``; a seed of its own a prompt."""
+    right = right_named(asked.right)
+    asked_of = questions(asked)
+    engine = load_engine("transformers", model=str(model))
+    greedy = Sampling(max_tokens=asked.max_tokens)
+    ways = {"greedy": greedy}
+    if asked.samples:
+        ways["sampled"] = replace(greedy, n=asked.samples, temperature=asked.temperature, seed=seed)
+
+    async def share(sampling: Sampling) -> float:
+        prompts = [prompt for prompt, _ in asked_of]
+        texts = await asyncio.gather(
+            *(_completions(engine, one, replace(sampling, seed=sampling.seed + i)) for i, one in enumerate(prompts))
+        )
+        marks = [right(text, ref) for (_, ref), drawn in zip(asked_of, texts, strict=True) for text in drawn]
+        return sum(marks) / len(marks)
+
+    async def all_of_them() -> Figures:
+        try:
+            return {how: await share(sampling) for how, sampling in ways.items()} | {"prompts": len(asked_of)}
+        finally:
+            await engine.close()
+
+    return asyncio.run(all_of_them())
+
+
+async def _completions(engine: Engine, prompt: Prompt, sampling: Sampling) -> list[str]:
+    return [reply.text async for reply in engine.generate(prompt, sampling)]

@@ -5,13 +5,13 @@ import yaml
 
 from flexreward.config import load_recipe
 from flexreward.serving.recipe import load_serve_recipe
-from training.recipe import GrpoRecipe, SftRecipe, load
+from training.recipe import DpoRecipe, GrpoRecipe, SftRecipe, load
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = {"rayservice.yaml"}
 """For Kubernetes; they have tests of their own."""
 RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if path.name not in MANIFESTS)
-PROGRAMS = {"sft": SftRecipe, "grpo": GrpoRecipe}
+PROGRAMS = {"sft": SftRecipe, "dpo": DpoRecipe, "grpo": GrpoRecipe}
 """Training recipes by their folder, or by their name in another folder. Every other recipe describes a judge."""
 
 

@@ -139,13 +139,34 @@ class RewardClient:
         return found
 
     async def rerank(
-        self, request: JudgeRequest, *, judge: str = "", template: str = "", deadline_s: float | None = None
+        self,
+        request: JudgeRequest,
+        *,
+        method: str = "",
+        list_size: int | None = None,
+        seed: int = 0,
+        judge: str = "",
+        template: str = "",
+        deadline_s: float | None = None,
     ) -> wire.Ranking:
-        """The completions of a request, the best first; without an order where that could not be had in time."""
+        """The completions of a request, the best first; without an order where that could not be had in time.
+
+        Args:
+            method: How the best is found (``flexreward.pairs.contest``); by default all are judged in one request.
+            list_size, seed: As in ``flexreward.pairs.rank.best_of_n``.
+        """
         until = asyncio.get_running_loop().time() + (self.deadline_s if deadline_s is None else deadline_s)
 
         def body(told_s: float) -> bytes:
-            return wire.rerank_body(request, judge=judge, template=template, deadline_s=told_s)
+            return wire.rerank_body(
+                request,
+                judge=judge,
+                template=template,
+                method=method,
+                list_size=list_size,
+                seed=seed,
+                deadline_s=told_s,
+            )
 
         read = partial(wire.read_ranking, count=len(request.completions))
         async with self._http() as http:

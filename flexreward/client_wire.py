@@ -197,10 +197,12 @@ class Ranking(NamedTuple):
 
     order: list[int] | None
     """Indices, the best first; ``None`` is unscored, and ``reason`` says why."""
-    scores: list[float] | None
-    """By index, on the template's scale."""
+    scores: list[float | None] | None
+    """By index; on the template's scale, or as the method has them. ``None`` is one that could not be read."""
     reason: Reason | None
     detail: str
+    counts: Mapping[str, int] | None = None
+    """What became of the judgments, where a method was named (``flexreward.pairs.contest.Counts``)."""
 
 
 def asked_of(place: int, request: JudgeRequest) -> Asked:
@@ -242,9 +244,21 @@ def unscored_row(id: str, reason: Reason, detail: str) -> Row:
     return row | {"scores": None, "preferred": None, "tie": False, "orders": []}
 
 
-def rerank_body(request: JudgeRequest, *, judge: str, template: str, deadline_s: float) -> bytes:
+def rerank_body(
+    request: JudgeRequest,
+    *,
+    judge: str,
+    template: str,
+    method: str,
+    deadline_s: float,
+    list_size: int | None = None,
+    seed: int = 0,
+) -> bytes:
     """The JSON of POST /v1/rerank. Raises MediaError as ``parcel_of`` does."""
-    return _encoded(_request_fields(request), judge=judge, template=template, deadline_s=deadline_s)
+    drawn = {"id": request.id} if method and request.id else {}
+    more = {"list_size": list_size} | ({"seed": seed} if seed else {}) | drawn
+    fields = _request_fields(request) | {name: value for name, value in more.items() if value is not None}
+    return _encoded(fields, judge=judge, template=template, method=method, deadline_s=deadline_s)
 
 
 def read_ranking(content: bytes, count: int) -> Ranking:
@@ -257,11 +271,13 @@ def read_ranking(content: bytes, count: int) -> Ranking:
         reason = answer.get("reason")
         known = Reason(reason) if reason in tuple(Reason) else Reason.ENGINE
         return Ranking(None, None, known, str(answer.get("detail") or ""))
-    numbers = isinstance(scores, list) and len(scores) == count and all(map(_is_number, scores))
+    listed = scores if isinstance(scores, list) and len(scores) == count else [""]
+    numbers = all(score is None or _is_number(score) for score in listed)
     places = isinstance(order, list) and all(isinstance(place, int) for place in order)
     if not places or not numbers or sorted(order) != list(range(count)):
         raise ValueError(f"no order of {count} completions")
-    return Ranking(order, scores, None, "")
+    counts = answer.get("counts")
+    return Ranking(order, scores, None, "", counts if isinstance(counts, dict) else None)
 
 
 class Reloading(NamedTuple):

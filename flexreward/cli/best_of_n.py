@@ -97,7 +97,7 @@ def best_of_n(
     first = jobs.first_of(samples)
     column = truth or ("right" if "right" in first.extra else None)
     recipe = jobs.recipe_of(job)
-    if plan.method != "pointwise" and not recipe.both_orders:
+    if plan.compares and not recipe.both_orders:
         raise RecipeError(f"both_orders: false in the recipe, but {plan.method} needs both; take another --judge")
     opened = jobs.open_for(job, recipe, choose.template_for(job.template, recipe.template, plan, first))
     judge = rank.judge_for(opened.judge, ties)  # type: ignore[arg-type]  # it checks the name

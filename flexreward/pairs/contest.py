@@ -59,6 +59,11 @@ class Plan:
         return {"pointwise": 1, "listwise": None}.get(self.method, 2)
 
     @property
+    def compares(self) -> bool:
+        """Whether a judgment holds completions against each other, which takes both orders."""
+        return self.method != "pointwise"
+
+    @property
     def has_rounds(self) -> bool:
         """Whether what is judged depends on what was said before."""
         return self.method in ("knockout", "listwise")

@@ -38,7 +38,7 @@ class Ranked:
     order: tuple[int, ...] | None
     """The best first, equal ones in the order asked, unscored ones last; ``None`` where nothing could be read."""
     scores: tuple[float | None, ...]
-    """As ``Standing.scores``."""
+    """As ``Standing.scores``; nothing where there is no order."""
     best: tuple[int, ...]
     """Those that share the best place."""
     counts: Counts
@@ -56,6 +56,7 @@ class Ranked:
         if self.order is not None:
             return None
         lost = [one.outcome for one in self.judgments.values() if isinstance(one.outcome, Unscored)]
+        lost = [one for one in lost if one.reason.is_infrastructure] or lost
         commonest = Counter(one.reason for one in lost).most_common(1)[0][0]
         return next(one for one in lost if one.reason is commonest)
 
@@ -107,6 +108,9 @@ def best_of_n_now(prompt: Text, completions: Sequence[Completion], judge: Judge,
 async def rank(ask: Ask, request: JudgeRequest, plan: Plan, *, expect: Expect | None = None) -> Ranked:
     """Play the contest of a request's completions to its end, a round at a time.
 
+    A knockout ends without an order where the engine failed or time was up: who goes on would be a guess, and asked
+    again it may be known.
+
     Args:
         expect: Expected scores of a judgment, where they break ties.
     """
@@ -127,6 +131,15 @@ async def rank(ask: Ask, request: JudgeRequest, plan: Plan, *, expect: Expect | 
         for members, judgment in zip(shown, await ask(asked), strict=True):
             judgments[members] = judgment
             known[members] = Found.of(judgment, expected=expect(judgment) if expect else None)
+        if plan.has_rounds and any(map(_failed, judgments.values())):
+            unscored = sum(found.scores is None for found in known.values())
+            return Ranked(
+                order=None,
+                scores=(None,) * len(contest.same),
+                best=(),
+                counts=Counts(judgments=len(known), unscored=unscored),
+                judgments=judgments,
+            )
     # Off the event loop: Bradley-Terry over a large group takes a while.
     standing = await asyncio.to_thread(contest.standing, known)
     return Ranked(
@@ -138,6 +151,13 @@ async def rank(ask: Ask, request: JudgeRequest, plan: Plan, *, expect: Expect | 
     )
 
 
+def _failed(judgment: Judgment) -> bool:
+    outcomes = [judgment.outcome, *(order.outcome for order in judgment.orders)]
+    return isinstance(outcomes[0], Unscored) and any(
+        isinstance(outcome, Unscored) and outcome.reason.is_infrastructure for outcome in outcomes
+    )
+
+
 def fitted(judge: Judge, request: JudgeRequest, plan: Plan) -> Judge:
     """The judge with a template that shows as many completions as the plan does.
 
@@ -145,7 +165,7 @@ def fitted(judge: Judge, request: JudgeRequest, plan: Plan) -> Judge:
         SampleError: No bundled one shows such completions.
         RecipeError: It shows them in one order, and pairs need both.
     """
-    if not judge.both_orders and plan.method != "pointwise":
+    if plan.compares and not judge.both_orders:
         raise RecipeError(f"both_orders: the judge shows one order, and {plan.method} needs both; take another judge")
     if not request.completions or _shows(judge.template, request, plan):
         return judge

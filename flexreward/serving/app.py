@@ -22,6 +22,7 @@ from flexreward.files.outcomes import Item, encode, outcome_row
 from flexreward.media.limits import LIMITS, Limits
 from flexreward.serving.callers import Edge, Line, Traffic, caller_of, refusal
 from flexreward.serving.contract import Caller, Judged, Service
+from flexreward.serving.reranking import reranked
 from flexreward.serving.wire import (
     Asked,
     JudgeBody,
@@ -153,20 +154,12 @@ def _own_routes(service: Service, bounds: Bounds) -> APIRouter:
 
     @routes.post("/v1/rerank")
     async def rerank(body: RerankBody, caller: Annotated[Caller, Depends(caller_of)]) -> RerankAnswer:
-        """The completions of one prompt, the best first."""
+        """The completions of one prompt, the best first: judged in one request, or by a ``method`` that compares them
+        in several. Ties keep the order asked; what could not be read ranks last and has no score."""
         asked = await asyncio.to_thread(
             request_from, body, where="the request", hosts=bounds.media_hosts, limits=bounds.of(body.judge)
         )
-        found = service.judge(
-            [asked], caller=caller, judge=body.judge, template=body.template, deadline_s=body.deadline_s
-        )
-        async with aclosing(cast(Any, found)):
-            row = _row(await anext(found), asked)
-        scores = row["scores"]
-        order = None if scores is None else sorted(range(len(scores)), key=lambda i: -scores[i])
-        return RerankAnswer(
-            status=row["status"], order=order, scores=scores, reason=row["reason"], detail=row["detail"]
-        )
+        return await reranked(service, body, asked, caller=caller, max_requests=bounds.max_requests)
 
     return routes
 

@@ -78,6 +78,9 @@ class Judged:
 class Service(Protocol):
     """A running server, as a route sees it."""
 
+    deadline_s: float
+    """Longest time for a call."""
+
     async def rewards(
         self, items: Sequence[RewardItem], *, caller: Caller, judge: str = "", deadline_s: float | None = None
     ) -> list[Rewarded]:

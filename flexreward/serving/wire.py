@@ -15,6 +15,7 @@ from flexreward.errors import SampleError
 from flexreward.files.samples import MEDIA, Sample, read_sample
 from flexreward.media.intake import Reach
 from flexreward.media.limits import Limits
+from flexreward.pairs.contest import LIST_SIZE, Method
 from flexreward.serving.contract import Rewarded, RewardItem
 from flexreward.types import JudgeRequest
 
@@ -155,9 +156,36 @@ class RerankBody(_Shown):
     """POST /v1/rerank"""
 
     completions: Annotated[list[Made], Field(min_length=1)]
+    method: Annotated[
+        Method | None,
+        Field(
+            description="How the best is found. pointwise: each alone. knockout: two by two, the better goes on. "
+            "round-robin: every two, by the share of games won. bradley-terry: the same judgments, by strength. "
+            "listwise: lists of at most list_size. Without one, all completions are one request to the judge."
+        ),
+    ] = None
+    list_size: Annotated[
+        int, Field(ge=3, description="Most completions in one list of listwise; more are a knockout of lists.")
+    ] = LIST_SIZE
+    seed: Annotated[int, Field(description="Of a knockout's bracket and draws, which follow from it and the id.")] = 0
+    id: str = ""
     template: str = ""
     judge: str = ""
     deadline_s: Deadline = None
+    """For the whole call, all its rounds together."""
+
+
+class RerankCounts(_Body):
+    """What became of the judgments of a method."""
+
+    judgments: int
+    unscored: int
+    flipped: int
+    """Whose orders name different winners: their averaged scores count."""
+    drawn: int
+    """Lists of a knockout that tied, and were decided by a seeded draw."""
+    unread: int
+    """Lists of a knockout without a verdict: who was read before goes on, else a seeded draw."""
 
 
 class RerankAnswer(_Body):
@@ -165,11 +193,15 @@ class RerankAnswer(_Body):
 
     status: Literal["scored", "unscored"]
     order: list[int] | None
-    """Indices of the completions, the best first; equal scores stay in the order asked. ``null`` is unscored."""
-    scores: list[float] | None
-    """By index."""
+    """Indices of the completions, the best first; equal scores stay in the order asked, those that could not be read
+    come last. ``null`` is unscored."""
+    scores: list[float | None] | None
+    """By index: on the template's scale, or by a method of several judgments the share of games won, or of rounds
+    stayed in. ``null`` is one that could not be read."""
     reason: str | None
     detail: str
+    counts: RerankCounts | None = None
+    """With a method alone."""
 
 
 def request_from(asked: Asked | RerankBody, *, where: str, hosts: frozenset[str], limits: Limits) -> JudgeRequest:
@@ -179,8 +211,7 @@ def request_from(asked: Asked | RerankBody, *, where: str, hosts: frozenset[str]
         SampleError: One line that names the field.
     """
     fields = {name: getattr(asked, name) for name in ("prompt", "completions", *COLUMNS)}
-    id = asked.id if isinstance(asked, Asked) else ""
-    return _sample(fields, where, id, hosts, limits).request()
+    return _sample(fields, where, asked.id, hosts, limits).request()
 
 
 def items_from(body: RewardsBody, *, hosts: frozenset[str], limits: Limits) -> list[RewardItem]:

@@ -111,3 +111,15 @@ async def test_a_ranking_has_the_best_first(url):
     assert (found.order, found.scores, found.reason) == ([1, 2, 0], [2, 5, 3], None)
     lost = await RewardClient("http://127.0.0.1:9", deadline_s=0.2).rerank(asked)
     assert (lost.order, lost.scores, lost.reason) == (None, None, Reason.ENGINE)
+
+
+async def test_a_ranking_by_a_method_tells_its_judgments(url):
+    asked = JudgeRequest(id="q", prompt="Which?", completions=("It is 2", "It is 5", "It is 3", "It is 2"))
+    found = await RewardClient(url).rerank(asked, method="round-robin")
+    assert (found.order, found.scores) == ([1, 2, 0, 3], [1 / 6, 1.0, 2 / 3, 1 / 6])
+    assert found.counts == {"judgments": 3, "unscored": 0, "flipped": 0, "drawn": 0, "unread": 0}
+    lists = await RewardClient(url).rerank(asked, method="listwise", list_size=3, seed=4)
+    assert lists.order[0] == 1
+    wrong = await RewardClient(url).rerank(asked, method="knockout", template="score")
+    assert (wrong.order, wrong.reason) == (None, Reason.REFUSED)
+    assert "template: score does not show 2 completions" in wrong.detail

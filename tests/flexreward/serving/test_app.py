@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 from dataclasses import replace
 from typing import Annotated
 
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 from flexreward.engines.scripted import ScriptedEngine
 from flexreward.errors import EngineError
 from flexreward.media.limits import LIMITS
+from flexreward.pairs.contest import METHODS
 from flexreward.serving.app import Bounds, _read_all, _rows
 from flexreward.serving.callers import admin_of, caller_of
 from flexreward.serving.contract import Caller
@@ -134,7 +136,62 @@ async def test_reranking_puts_the_best_first():
         "scores": [2.0, 9.0, 5.0],
         "reason": None,
         "detail": "",
+        "counts": None,
     }
+
+
+@pytest.mark.parametrize("method", METHODS)
+async def test_reranking_by_a_method_tells_its_judgments(method):
+    service = service_over()
+    body = {"prompt": "Which?", "completions": ["is 2", "is 5", "is 3", "is 5"], "method": method}
+    async with client_of(service) as client:
+        answer = (await client.post("/v1/rerank", json=body)).json()
+    assert answer["order"][:2] == [1, 3]
+    assert (answer["status"], answer["reason"]) == ("scored", None)
+    assert answer["counts"]["judgments"] >= 1
+    assert answer["counts"]["unscored"] == 0
+    assert service.judges["main"].admission.accepted == 0
+
+
+async def test_what_could_not_be_read_ranks_last_without_a_score():
+    def some(prompt):
+        if "broken" in prompt.user:
+            raise EngineError("it is dead")
+        return digits(prompt)
+
+    async with client_of(service_over(ScriptedEngine(some))) as client:
+        body = {"prompt": "Which?", "completions": ["is broken", "is 2", "is 5"]}
+        alone = (await client.post("/v1/rerank", json={**body, "method": "pointwise"})).json()
+        every = (await client.post("/v1/rerank", json={**body, "method": "round-robin"})).json()
+        none = (await client.post("/v1/rerank", json={**body, "method": "listwise"})).json()
+    assert (alone["order"], alone["scores"], alone["counts"]["unscored"]) == ([2, 1, 0], [None, 2, 5], 1)
+    assert (every["order"], every["scores"], every["counts"]["unscored"]) == ([2, 1, 0], [None, 0, 1], 2)
+    assert (none["status"], none["order"], none["scores"], none["reason"]) == ("unscored", None, None, "engine")
+
+
+async def test_a_method_that_does_not_fit_is_refused():
+    shown = {"prompt": "?", "completions": [f"is {n}" for n in range(5)]}
+    async with client_of(service_over(both_orders=False), max_requests=6) as client:
+        for more, status, message in (
+            ({"method": "swiss"}, 422, "method: "),
+            ({"method": "listwise", "list_size": 2}, 422, "list_size: "),
+            ({"method": "round-robin"}, 413, "completions: 5 by round-robin take 10 judgments in one call, the limit"),
+            ({"method": "knockout", "template": "score"}, 400, "template: score does not show 2 completions, as"),
+            ({"method": "knockout"}, 400, "method: the judge shows one order, and knockout needs both"),
+        ):
+            answer = await client.post("/v1/rerank", json={**shown, **more})
+            assert answer.status_code == status
+            assert answer.json()["error"].startswith(message)
+
+
+async def test_a_deadline_is_that_of_all_rounds_together():
+    async with client_of(service_over(ScriptedEngine(digits, delay_s=0.3))) as client:
+        body = {"prompt": "?", "completions": [f"is {n}" for n in range(8)], "method": "knockout", "deadline_s": 0.5}
+        began = time.monotonic()
+        answer = (await client.post("/v1/rerank", json=body)).json()
+    assert time.monotonic() - began < 2
+    assert (answer["status"], answer["order"], answer["reason"]) == ("unscored", None, "deadline")
+    assert answer["counts"]["judgments"] == 6
 
 
 async def test_what_cannot_be_ranked_has_no_order():
@@ -402,3 +459,12 @@ async def test_every_route_stands_in_the_openapi_document():
     async with client_of() as client:
         paths = (await client.get("/openapi.json")).json()["paths"]
     assert {"/v1/judge", "/v1/rewards", "/v1/rerank", "/healthz", "/readyz"} <= paths.keys()
+
+
+async def test_the_methods_of_reranking_stand_in_the_openapi_document():
+    async with client_of() as client:
+        document = (await client.get("/openapi.json")).json()["components"]["schemas"]
+    fields = document["RerankBody"]["properties"]
+    assert fields["method"]["anyOf"][0]["enum"] == list(METHODS)
+    assert all(word in fields["method"]["description"] for word in METHODS)
+    assert "knockout of lists" in fields["list_size"]["description"]

@@ -15,7 +15,9 @@ from flexreward.adapters.trl import judge_reward, options_of
 from flexreward.client import RewardClient
 from flexreward.config import BUNDLED
 from flexreward.errors import UserError
+from flexreward.pairs.contest import METHODS
 from flexreward.serving.contract import RewardItem
+from flexreward.types import JudgeRequest
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -85,3 +87,11 @@ def test_grpo_is_rewarded_by_the_server(server, tmp_path, monkeypatch):
     assert len(logs) == 2
     assert all(0 <= line["rewards/judge_reward/mean"] <= 1 for line in logs if line["judge/unscored"] < 1)
     assert all(line["judge/unscored/engine"] == 0 for line in logs)
+
+
+async def test_a_client_ranks_by_every_method(server):
+    asked = JudgeRequest(id="q", prompt="rank", completions=tuple("x" * length for length in (4, 40, 9, 21, 40)))
+    client = RewardClient(server.url, key=server.key)
+    found = [await client.rerank(asked, method=method) for method in METHODS]
+    assert [one.order[:2] for one in found] == [[1, 4]] * len(METHODS)
+    assert [one.counts["judgments"] for one in found] == [4, 5, 6, 6, 1]

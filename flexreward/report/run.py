@@ -44,7 +44,9 @@ def report_html(run_dir: Path, samples: Path | None = None) -> str:
     """The page of a run folder."""
     folder = read_folder(run_dir, samples)
     page = build_page(folder)
-    return render_page("quickstart.html.j2" if page.curve and folder.compared else "run.html.j2", page=page)
+    return render_page(
+        "quickstart.html.j2" if page.curve and folder.compared and folder.pointwise else "run.html.j2", page=page
+    )
 
 
 def build_page(folder: Folder) -> Page:

@@ -9,6 +9,22 @@ from flexreward.report.charts import Point
 from flexreward.report.folder import Folder
 from flexreward.report.words import number, percent, plural
 
+SCORED = (
+    "The judge read every completion, thought about it, and gave it a score. "
+    "For each problem the completion with the best score was picked."
+)
+COMPARED = {
+    "knockout": "The judge set two completions at a time against each other, in both orders, and the better went on; "
+    "the last that was left was picked.",
+    "round-robin": "The judge set every two completions against each other, in both orders, and the one that won the "
+    "largest share was picked.",
+    "bradley-terry": "The judge set every two completions against each other, in both orders, and the strongest, by "
+    "how clearly and against whom it won, was picked.",
+    "listwise": "The judge read completions side by side, forward and reversed, and the one with the best score was "
+    "picked.",
+}
+"""How a completion was picked, by method."""
+
 
 class Story(NamedTuple):
     title: str
@@ -69,13 +85,13 @@ def _picked_better(folder: Folder, curve: Sequence[Point]) -> tuple[str, tuple[s
         headline = f"The judge picks no better than chance: {was} right, {became} after picking"
     else:
         headline = f"The judge picks worse than chance: {was} right becomes {became}"
-    num_problems = len({fact.sample for fact in folder.pointwise})
-    num_each = len(folder.pointwise) / max(1, num_problems)
+    how = COMPARED.get(str(folder.curve.get("method")))
+    num_problems = len({fact.sample for fact in (folder.compared if how else folder.pointwise)})
+    num_each = "several" if how else number(len(folder.pointwise) / max(1, num_problems))
     lead = [
-        f"A policy was given {plural(num_problems, 'problem')} and wrote {number(num_each)} completions for each. "
-        "The judge read every completion, thought about it, and gave it a score. "
-        "For each problem the completion with the best score was picked; "
-        "the known answers only serve to check the picks.",
+        f"A policy was given {plural(num_problems, 'problem')} and wrote {num_each} completions for each. "
+        + (how or SCORED)
+        + " The known answers only serve to check the picks.",
         f"One completion taken as it comes is right in {was} of the problems. "
         f"The pick among {last.n} is right in {became}: {100 * gain:+.1f} points."
         + (f" A judge that is never wrong would reach {percent(last.oracle)}." if last.oracle is not None else ""),

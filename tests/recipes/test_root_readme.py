@@ -18,13 +18,16 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
-def test_the_python_example_runs_and_prefers_the_right_answer():
+def test_the_python_examples_run_and_prefer_the_right_answer():
     example = re.search(r"## From Python\n+```python\n(.*?)```", README, re.DOTALL)[1]
-    done = subprocess.run([sys.executable, "-c", example], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    choice = re.search(r"## Best of N\n.*?```python\n(.*?)```", README, re.DOTALL)[1]
+    both = [sys.executable, "-c", example + choice]
+    done = subprocess.run(both, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     first, second = re.match(r"\(([\d.]+), ([\d.]+)\) True", done.stdout).groups()
     assert float(first) > float(second)
     assert "<think>" in done.stdout
+    assert "\n1 (1, 0, 2) (" in done.stdout
 
 
 def test_every_command_and_target_that_the_readme_names_is_there():

@@ -69,6 +69,16 @@ async def test_a_folder_of_best_of_n_and_pairs_gets_the_whole_page(samples: Path
     assert '<mark title="A score that was read">5</mark>' in html
 
 
+def test_a_knockouts_page_says_how_a_completion_was_picked(samples: Path):
+    longer = ("--judge", "scripted:longer", "--no-store")
+    assert run(["best-of-n", str(samples), "--out", str(samples.parent), "--method", "knockout", *longer]) == 0
+    html = report_html(samples.parent)
+    assert "A policy was given 2 problems and wrote several completions for each." in html
+    assert "The judge set two completions at a time against each other, in both orders" in html
+    assert "gave it a score" not in html
+    assert 'id="best-of-n"' not in html
+
+
 async def test_a_folder_of_judgments_alone_shows_who_was_preferred(samples: Path):
     items = items_of(read_samples(str(samples)), load_template("batch"))
     await judge_to_file(judge("batch"), items, samples.parent / "outcomes.jsonl")

@@ -94,4 +94,4 @@ async def test_a_client_ranks_by_every_method(server):
     client = RewardClient(server.url, key=server.key)
     found = [await client.rerank(asked, method=method) for method in METHODS]
     assert [one.order[:2] for one in found] == [[1, 4]] * len(METHODS)
-    assert [one.counts["judgments"] for one in found] == [4, 5, 6, 6, 1]
+    assert [one.counts["judgments"] for one in found] == [4, 3, 6, 6, 1]  # of four different texts

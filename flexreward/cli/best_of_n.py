@@ -88,7 +88,7 @@ def best_of_n(
     """
     from flexreward.cli import job as jobs
     from flexreward.errors import RecipeError
-    from flexreward.pairs import choose, plot, rank
+    from flexreward.pairs import choose, plot, rank, rounds
     from flexreward.pairs.contest import Plan
 
     counts = choose.parse_counts(n) if n else None
@@ -99,35 +99,37 @@ def best_of_n(
     recipe = jobs.recipe_of(job)
     if plan.compares and not recipe.both_orders:
         raise RecipeError(f"both_orders: false in the recipe, but {plan.method} needs both; take another --judge")
-    opened = jobs.open_for(job, recipe, choose.template_for(job.template, recipe.template, plan, first))
+    opened = jobs.open_for(job, recipe, rounds.template_for(job.template, recipe.template, plan, first))
     judge = rank.judge_for(opened.judge, ties)  # type: ignore[arg-type]  # it checks the name
     opened = replace(opened, judge=judge)
     expect = rank.expect_of(judge)
 
     def checked() -> Iterator[Sample]:
-        return choose.checked(jobs.read(job, reserved=choose.FIELDS), counts=counts, truth=column, plan=plan)
+        rows = jobs.read(job, reserved=choose.FIELDS)
+        return choose.checked(rows, counts=counts, truth=column, plan=plan, template=judge.template)
 
     files = choose.Files.beside(out)
 
-    def rounds(done: Sequence[int]) -> Iterator[Item]:
-        return choose.round_items(checked(), files.outcomes, plan, done)
+    def next_round(done: Sequence[int]) -> Iterator[Item]:
+        return rounds.round_items(checked(), files.outcomes, plan, done)
 
     def items() -> Iterator[Item]:
-        return rounds(())
+        return next_round(())
 
     def columns(judgment: Judgment) -> dict[str, Any]:
         return {} if ties == "draws" else {"expected": expect(judgment)}
 
+    total = rounds.most_judgments(checked(), plan) if plan.has_rounds else None
     if job.estimate:
-        jobs.print_estimate(job, opened, items)
+        jobs.print_estimate(job, opened, items, total=total)
         return
     done = jobs.judge_into(
         job,
         opened,
         items,
         files.outcomes,
-        total=choose.most_judgments(checked(), plan) if plan.has_rounds else None,
-        rounds=rounds if plan.has_rounds else None,
+        total=total,
+        rounds=next_round if plan.has_rounds else None,
         columns=columns,
     )
     found = choose.choose_all(checked(), files, truth=column, counts=counts, seed=job.seed or 0, plan=plan)

@@ -185,8 +185,12 @@ def judge_into(
     )
 
 
-def print_estimate(job: JudgeOptions, opened: Opened, items: Items) -> None:
-    """Judge a few items for real and say what all of them will take."""
+def print_estimate(job: JudgeOptions, opened: Opened, items: Items, *, total: int | None = None) -> None:
+    """Judge a few items for real and say what all of them will take.
+
+    Args:
+        total: How many there will be, where they are more than ``items``.
+    """
     drawn = draw(items())
     began = time.monotonic()
 
@@ -197,7 +201,7 @@ def print_estimate(job: JudgeOptions, opened: Opened, items: Items) -> None:
             await opened.judge.engine.close()
 
     judgments = asyncio.run(run())
-    found = forecast(judgments, total=drawn.total, seconds=time.monotonic() - began)
+    found = forecast(judgments, total=total or drawn.total, seconds=time.monotonic() - began)
     print(json.dumps({"estimate": found.as_json()}) if job.as_json else found.line())
 
 

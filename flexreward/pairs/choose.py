@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from flexreward.errors import OutputError, RecipeError, SampleError
-from flexreward.files.outcomes import Item, encode, read_header, read_outcomes, request_digest
+from flexreward.errors import RecipeError, SampleError
+from flexreward.files.outcomes import Item, encode
 from flexreward.files.samples import Sample
 from flexreward.files.whole import replaced, update_summary
-from flexreward.groups import first_equals
 from flexreward.pairs.best_of_n import Prompt, curve
-from flexreward.pairs.bracket import Found, Known, Members
+from flexreward.pairs.bracket import Known
 from flexreward.pairs.contest import Contest, Counts, Plan, Standing
 from flexreward.pairs.plot import LINES, draw
-from flexreward.templates.fitting import fitting_id
-from flexreward.types import Completion, JudgeRequest, Media, Message, Scale
+from flexreward.pairs.rounds import check_shown, contest_of, known_of, request_of, round_counts
+from flexreward.types import Completion, Media, Message
+
+if TYPE_CHECKING:
+    from flexreward.templates import Template
 
 FIELDS = ("id", "prompt", "completion", "index", "score", "scores", "tied", "num_unscored")
 """What a line of the choices holds before the columns that are carried through."""
@@ -25,8 +26,6 @@ FIELDS = ("id", "prompt", "completion", "index", "score", "scores", "tied", "num
 DEFAULT_COUNTS = (1, 2, 4, 8, 16)
 
 POINTWISE = Plan()
-SHOWS = {1: ("each completion alone", "score"), 2: ("two completions", "pair"), None: ("many completions", "batch")}
-"""By how many a judgment shows: in words, and the bundled template for texts."""
 
 
 class Files(NamedTuple):
@@ -60,40 +59,15 @@ def parse_counts(text: str) -> tuple[int, ...]:
     raise RecipeError(f"--n {text}: expected whole numbers between commas, such as 1,2,4")
 
 
-def template_for(flag: str | None, recipe: str | None, plan: Plan = POINTWISE, sample: Sample | None = None) -> str:
-    """A template that shows as many as the method does: the flag's, else the recipe's if it does, else the one that
-    fits the first sample.
-
-    Raises:
-        RecipeError: The flag's does not.
-        SampleError: No bundled one shows such a sample.
-    """
-    from flexreward.templates import load_template
-
-    if flag is not None and load_template(flag).num_completions != plan.shown_at_once:
-        takes, usual = SHOWS[plan.shown_at_once]
-        raise RecipeError(f"--template {flag}: --method {plan.method} shows {takes}, such as {usual} does")
-    if flag is None and recipe is not None and load_template(recipe).num_completions == plan.shown_at_once:
-        return recipe
-    if flag is not None:
-        return flag
-    if sample is None:
-        return SHOWS[plan.shown_at_once][1]
-    first, *_ = sample.completions
-    found = fitting_id((first,) * (plan.shown_at_once or 3), sample.media)
-    if found is None:
-        shown = first.kind if isinstance(first, Media) else "text"
-        raise SampleError(
-            f"{sample.where}: no bundled template shows {SHOWS[plan.shown_at_once][0]} that are {shown} with what the "
-            f"prompt brings; give --template one that does, or take another --method"
-        )
-    return found
-
-
 def checked(
-    samples: Iterable[Sample], *, counts: Sequence[int] | None, truth: str | None, plan: Plan = POINTWISE
+    samples: Iterable[Sample],
+    *,
+    counts: Sequence[int] | None,
+    truth: str | None,
+    plan: Plan = POINTWISE,
+    template: Template | None = None,
 ) -> Iterator[Sample]:
-    """The samples, each with enough completions and a truth for each of them."""
+    """The samples, each with enough completions, a truth for each, and nothing that ``template`` cannot show."""
     for sample in samples:
         count = len(sample.completions)
         if counts and count < max(counts):
@@ -106,6 +80,8 @@ def checked(
             )
         if truth is not None:
             truth_of(sample, truth)
+        if template is not None:
+            check_shown(sample, plan, template)
         yield sample
 
 
@@ -123,90 +99,11 @@ def truth_of(sample: Sample, column: str) -> tuple[float, ...]:
     return tuple(float(value) for value in values)
 
 
-def contest_of(sample: Sample, plan: Plan) -> Contest:
-    """The completions of a sample against each other."""
-    # Scored alone, equal ones have a line each, and are one request, which is bought once.
-    alone = plan.method == "pointwise"
-    same = tuple(range(len(sample.completions))) if alone else first_equals(sample.completions)
-    return Contest(plan=plan, id=sample.id, same=same)
-
-
 def completion_items(samples: Iterable[Sample]) -> Iterator[Item]:
     """A request a completion: ``q1#0`` is the first of q1."""
     for sample in samples:
         for index in range(len(sample.completions)):
             yield Item(request_of(sample, (index,)), {})
-
-
-def request_of(sample: Sample, members: Members) -> JudgeRequest:
-    """``q1#0-3``: the first completion of q1 with its fourth."""
-    return sample.only(members, id=f"{sample.id}#{'-'.join(map(str, members))}")
-
-
-def round_items(samples: Iterable[Sample], path: Path, plan: Plan, counts: Sequence[int]) -> Iterator[Item]:
-    """What is to be judged in the round after those of ``counts`` rows each, which stand in the outcome file."""
-    number = {"round": len(counts) + 1} if plan.has_rounds else {}
-    for sample, known in _known(samples, path, plan, counts):
-        for members in contest_of(sample, plan).asks(known):
-            yield Item(request_of(sample, members), number)
-
-
-def most_judgments(samples: Iterable[Sample], plan: Plan) -> int | None:
-    """How many all of them take at most; ``None`` where a row is bad, which is said at its place."""
-    try:
-        return sum(contest_of(sample, plan).most_judgments() for sample in samples)
-    except SampleError:
-        return None
-
-
-def _known(
-    samples: Iterable[Sample], path: Path, plan: Plan, counts: Sequence[int]
-) -> Iterator[tuple[Sample, dict[Members, Found]]]:
-    """Each sample with what rounds of ``counts`` rows each have found of it. Only one sample is held at a time."""
-    if not counts:
-        yield from ((sample, {}) for sample in samples)
-        return
-    scale = Scale(**dict(zip(("low", "high"), read_header(path)["template"]["scale"], strict=True)))
-    starts = [sum(counts[:number]) for number in range(len(counts))]
-    rounds = [
-        itertools.islice(read_outcomes(path, after=start), count) for start, count in zip(starts, counts, strict=True)
-    ]
-    for sample in samples:
-        contest = contest_of(sample, plan)
-        known: dict[Members, Found] = {}
-        for rows in rounds:
-            for members in contest.asks(known):
-                known[members] = _found(sample, members, next(rows, None), path, scale)
-        yield sample, known
-
-
-def _found(sample: Sample, members: Members, row: Mapping[str, Any] | None, path: Path, scale: Scale) -> Found:
-    request = request_of(sample, members)
-    if row is None or (row["id"], row["request"]) != (request.id, request_digest(request)):
-        raise OutputError(
-            f"{path}: does not go on with {request.id!r}: the samples changed; run again with --overwrite"
-        )
-    winners = {_winner(order["scores"]) for order in row["orders"] if order["scores"]}
-    expected = row.get("expected")
-    return Found(
-        scores=tuple(row["scores"]) if row["scores"] else None,
-        scale=scale,
-        flipped=len(winners) > 1 and all(order["scores"] for order in row["orders"]),
-        expected=tuple(expected) if expected else None,
-    )
-
-
-def _winner(scores: Sequence[float]) -> int | None:
-    best = max(scores)
-    return scores.index(best) if scores.count(best) == 1 else None
-
-
-def round_counts(path: Path, plan: Plan) -> list[int]:
-    """Rows of each round of a file that is complete."""
-    if not plan.has_rounds:
-        return [sum(1 for _ in read_outcomes(path))]
-    numbers = (row["round"] for row in read_outcomes(path))
-    return [sum(1 for _ in rows) for _, rows in itertools.groupby(numbers)]
 
 
 def choose_all(
@@ -228,7 +125,7 @@ def choose_all(
     totals = Counts()
     known_sizes = set(counts or DEFAULT_COUNTS)
     with replaced(files.best) as best:
-        for sample, known in _known(samples, files.outcomes, plan, round_counts(files.outcomes, plan)):
+        for sample, known in known_of(samples, files.outcomes, plan, round_counts(files.outcomes, plan)):
             contest = contest_of(sample, plan)
             standing = contest.standing(known)
             totals += standing.counts

@@ -47,7 +47,8 @@ def draw(found: dict[str, Any], path: Path) -> None:
             continue
         counts = [int(n) for n in found[line]]
         cells = list(found[line].values())
-        axes.plot(counts, [c["mean"] for c in cells], style, marker="o", label=label)
+        named = f"{label}, {found['method']}" if line == "best_of_n" and "method" in found else label
+        axes.plot(counts, [c["mean"] for c in cells], style, marker="o", label=named)
         axes.fill_between(counts, [c["low"] for c in cells], [c["high"] for c in cells], alpha=0.15)
     if found["best_of_n"]:
         axes.set_xscale("log", base=2)

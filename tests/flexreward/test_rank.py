@@ -18,7 +18,7 @@ from flexreward.jobs.run import judge_rounds_to_file
 from flexreward.judge import Judge
 from flexreward.ledger import Ledger
 from flexreward.ledger.store import Store
-from flexreward.pairs import choose
+from flexreward.pairs import rounds as rounds_of
 from flexreward.pairs.contest import METHODS, Plan
 from flexreward.pairs.rank import best_of_n, best_of_n_now
 from flexreward.templates import load_template
@@ -171,7 +171,7 @@ def test_rounds_that_were_cut_anywhere_go_on_to_the_same_bytes(tmp_path, plan):
         engine = ScriptedEngine(script_named("scripted:longer"))
 
         def rounds(counts):
-            return choose.round_items(read_samples(str(source)), path, plan, counts)
+            return rounds_of.round_items(read_samples(str(source)), path, plan, counts)
 
         asyncio.run(judge_rounds_to_file(Judge(engine, template, ledger=ledger), rounds, path))
         return path.read_bytes(), engine.num_calls
@@ -265,3 +265,25 @@ def test_images_in_files_are_chosen_by_what_shows_them(tmp_path, capsys):
     assert row["completion"]["image"].endswith(images[row["index"]]["image"])
     assert call(*command) == 2
     assert "no bundled template shows each completion alone that are image" in capsys.readouterr().err
+    mixed = {"id": "r", "prompt": "a square", "completions": [images[0], "a text"]}
+    with source.open("a") as file:
+        file.write(json.dumps(mixed) + "\n")
+    assert call(*command, "--method", "knockout", "--overwrite") == 2
+    said = capsys.readouterr().err.splitlines()[-1]
+    assert "line 2: template 'mj-align': expected image as completion 2, found text" in said
+
+
+def test_without_a_truth_a_knockouts_curve_is_what_the_judge_gave(tmp_path, capsys):
+    source = write(tmp_path / "s.jsonl", 8)
+    rows = [json.loads(line) for line in source.read_text().splitlines()]
+    for row in rows:
+        del row["right"]
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ("best-of-n", source, "--out", tmp_path / "o", *JUDGE, "--no-store", "--method", "knockout")
+    assert call(*command, "--estimate") == 0
+    assert json.loads(capsys.readouterr().out)["estimate"]["requests"] == 5 * 8
+    assert call(*command) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["truth"] is None
+    assert "oracle" not in found
+    assert found["best_of_n"]["1"]["mean"] < found["best_of_n"]["4"]["mean"]

@@ -17,7 +17,8 @@ from flexreward.cli.options import JobOptions, JudgeOptions
 from flexreward.config import JudgeRecipe, open_engine, open_judge, parse_recipe, resolve_judge
 from flexreward.errors import RecipeError, SampleError, UserError
 from flexreward.files.columns import parse_map
-from flexreward.files.outcomes import Item, read_outcomes
+from flexreward.files.outcome_file import OutcomeFile
+from flexreward.files.outcomes import Item, header_of, read_outcomes
 from flexreward.files.rows import is_local
 from flexreward.files.samples import Sample, parse_shard, read_samples
 from flexreward.jobs.estimate import draw, forecast
@@ -183,6 +184,24 @@ def judge_into(
         num_cached=progress.pace.num_cached,
         seconds=time.monotonic() - began,
     )
+
+
+def has_begun(opened: Opened, out: Path) -> bool:
+    """Whether ``out`` holds outcomes of this judge.
+
+    Raises:
+        OutputError: It holds something else, or is being written.
+    """
+    if not out.exists():
+        return False
+    with OutcomeFile(out, header_of(opened.judge)) as file:
+        return not file.is_new
+
+
+def nothing_left(opened: Opened, counts: Tally, began: float) -> Done:
+    """Of a run that found everything judged; the judge is let go."""
+    asyncio.run(opened.judge.engine.close())
+    return Done(counts=counts, num_judged=0, num_cached=0, seconds=time.monotonic() - began)
 
 
 def print_estimate(job: JudgeOptions, opened: Opened, items: Items, *, total: int | None = None) -> None:

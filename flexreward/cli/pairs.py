@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -113,8 +114,15 @@ def pairs(
     if job.estimate:
         jobs.print_estimate(job, opened, lambda: items_of(source.read()))
         return
-    done = source.judge_into(job, opened, items_of, out / build.OUTCOMES)
-    built = build.build(source.read, out, plan)
+    began = time.monotonic()
+    built = None
+    if not job.overwrite and jobs.has_begun(opened, out / build.OUTCOMES):
+        built = build.build_judged(source.read, out, plan)
+    if built is None:
+        done = source.judge_into(job, opened, items_of, out / build.OUTCOMES)
+        built = build.build(source.read, out, plan)
+    else:
+        done = jobs.nothing_left(opened, built.judged, began)
     summary = {**built.summary(), "parse_rate": done.counts.parse_rate}
     update_summary(out / "summary.json", summary)
     card.write_card(out, summary)

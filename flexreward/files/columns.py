@@ -37,6 +37,8 @@ def parse_map(specs: Sequence[str]) -> dict[str, str]:
 
 def map_columns(row: Row, mapping: Mapping[str, str]) -> dict[str, Any]:
     """The row's columns under the names that the mapping gives them."""
+    if not mapping:
+        return dict(row.fields)
     values: dict[str, Any] = {}
     used = set(mapping)
     for target, source in mapping.items():

@@ -20,6 +20,8 @@ from flexreward.types import Completion, JudgeRequest, Media, Message, Modality,
 OURS = ("id", "prompt", "completions", "origins", "rubric", "reference", "molecules")
 MEDIA: Mapping[str, Modality] = {"images": "image", "videos": "video", "audios": "audio"}
 """Columns of media of the prompt, which stand on the request in this order."""
+CLEAR = (bool, int, type(None))
+"""Of which every value is JSON."""
 ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -37,8 +39,15 @@ class Origin:
     def cut(self) -> bool:
         return self.finish_reason == "length"
 
+    def as_json(self) -> dict[str, Any]:
+        return {"finish_reason": self.finish_reason, "temperature": self.temperature, "seed": self.seed}
 
-ORIGIN: Mapping[str, type | tuple[type, ...]] = {"finish_reason": str, "temperature": (int, float), "seed": int}
+
+ORIGIN: Mapping[str, tuple[type, ...]] = {
+    "finish_reason": (str, type(None)),
+    "temperature": (int, float, type(None)),
+    "seed": (int, type(None)),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,7 +74,10 @@ class Sample:
     @property
     def inside(self) -> tuple[Media, ...]:
         """Media that stand inside of a conversation, or are a completion."""
-        turns = [turn for text in (self.prompt, *self.completions) if isinstance(text, tuple) for turn in text]
+        texts = [text for text in (self.prompt, *self.completions) if not isinstance(text, str)]
+        if not texts:
+            return ()
+        turns = [turn for text in texts if isinstance(text, tuple) for turn in text]
         parts = [part for turn in turns if not isinstance(turn.content, str) for part in turn.content]
         return tuple(one for one in (*self.completions, *parts) if isinstance(one, Media))
 
@@ -223,7 +235,8 @@ def _sample(
         extra=extra,
         where=row.where,
     )
-    check_request((*sample.media, *sample.inside), parts.limits, where=f"{row.where}: the row")
+    if media := (*sample.media, *sample.inside):
+        check_request(media, parts.limits, where=f"{row.where}: the row")
     return sample
 
 
@@ -241,27 +254,29 @@ class Reader:
             self._wrong(value, "completions", "a list", "write [...] around it, or --map completions=COLUMN,COLUMN")
         if not value:
             raise SampleError(f"{self.where}: completions is an empty list; a row needs at least one completion")
-        return tuple(self.completion(item, f"completions[{i}]") for i, item in enumerate(value))
+        return tuple([self.completion(item, f"completions[{i}]") for i, item in enumerate(value)])
 
     def origins(self, values: Any, count: int) -> tuple[Origin, ...]:
         if values is None:
             return ()
         if not isinstance(values, list) or len(values) != count:
             self._wrong(values, "origins", f"a list of {count}, one a completion", "leave it out with --map origins=")
-        return tuple(self._origin(value, f"origins[{i}]") for i, value in enumerate(values))
+        return tuple([self._origin(value, i) for i, value in enumerate(values)])
 
-    def _origin(self, value: Any, name: str) -> Origin:
-        known = ", ".join(ORIGIN)
-        if not isinstance(value, dict) or value.keys() - ORIGIN.keys():
-            self._wrong(value, name, f"an object of {known}", "leave origins out with --map origins=")
-        for part, kind in ORIGIN.items():
-            found = value.get(part)
-            if found is not None and (isinstance(found, bool) or not isinstance(found, kind)):
-                expected = "text" if kind is str else "a number"
-                self._wrong(found, f"{name}.{part}", expected, "leave origins out with --map origins=")
+    def _origin(self, value: Any, index: int) -> Origin:
+        if not isinstance(value, dict) or not value.keys() <= ORIGIN.keys():
+            known = ", ".join(ORIGIN)
+            self._wrong(value, f"origins[{index}]", f"an object of {known}", "leave origins out with --map origins=")
+        for part, found in value.items():
+            if type(found) not in ORIGIN[part]:
+                expected = "text" if str in ORIGIN[part] else "a number"
+                name = f"origins[{index}].{part}"
+                self._wrong(found, name, expected, "leave origins out with --map origins=")
         return Origin(**value)
 
     def completion(self, value: Any, name: str) -> Completion:
+        if isinstance(value, str):
+            return self.text(value, name)
         if isinstance(value, Mapping | bytes):
             return self.parts.completion(value, name)
         text = self.text(value, name)
@@ -278,7 +293,7 @@ class Reader:
             turns = tuple(self._message(item, f"{name}[{i}]") for i, item in enumerate(value))
             return self._filled(turns, any(turn.content for turn in turns), name)
         text = self.string(value, name)
-        return self._filled(text, text != "", name)
+        return text or self._filled(text, False, name)
 
     def _filled(self, text: Text, filled: bool, name: str) -> Text:
         if not filled and name == "prompt":
@@ -291,6 +306,8 @@ class Reader:
         return None if value is None else self.string(value, name)
 
     def plain(self, value: Any, name: str) -> None:
+        if all(type(one) in CLEAR for one in (value if type(value) is list else (value,))):
+            return
         try:
             json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
         except (TypeError, ValueError) as error:
@@ -332,7 +349,8 @@ class Reader:
             column = name.partition("[")[0].partition(".")[0]
             self._wrong(value, name, "text", f"put it in quotes, or --map {column}=... takes it as text")
         try:
-            value.encode()
+            if not value.isascii():
+                value.encode()
         except UnicodeEncodeError as error:
             raise SampleError(f"{self.where}: {name} holds half a character (\\ud800 to \\udfff); remove it") from error
         return str(value)
@@ -358,4 +376,6 @@ def _id(row: Row, fields: dict[str, Any]) -> str:
         raise SampleError(
             f"{row.where}: id is {shown(name)}, expected text or a whole number; --map id= numbers the rows"
         )
-    return str(Reader(row.where, False, Parts(where=row.where)).string(str(name), "id"))
+    if isinstance(name, int) or name.isascii():
+        return str(name)
+    return Reader(row.where, False, Parts(where=row.where)).string(name, "id")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -55,11 +55,18 @@ class Tally:
             self.unscored[row["reason"]] += 1
         self.num_prompts_cut += "prompt_cut" in row
         for order in row["orders"]:
-            self.num_replies += len(order["votes"])
-            self.num_read += sum(vote["scores"] is not None for vote in order["votes"])
-            self.num_thoughts_cut += sum("thought_cut" in vote for vote in order["votes"])
+            for vote in order["votes"]:
+                self.num_replies += 1
+                self.num_read += vote["scores"] is not None
+                self.num_thoughts_cut += "thought_cut" in vote
         self.prompt_tokens += row["tokens"]["prompt"]
         self.completion_tokens += row["tokens"]["completion"]
+
+    def counted(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The same lines, each counted as it is taken."""
+        for row in rows:
+            self.add(row)
+            yield row
 
     @property
     def unscored_share(self) -> float:

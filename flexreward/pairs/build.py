@@ -7,15 +7,16 @@ import itertools
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexreward.errors import OutputError, RecipeError, SampleError
-from flexreward.files.outcomes import Item, encode, read_header, read_outcomes, request_digest
+from flexreward.files.outcomes import Item, encode_fast, read_header, read_outcomes, request_digest
 from flexreward.files.samples import Sample
 from flexreward.files.whole import replaced
 from flexreward.jobs.run import fitting, items_of
+from flexreward.jobs.tally import Tally
 from flexreward.media.limits import LIMITS, Limits
 from flexreward.pairs.balance import Balance, Trait
 from flexreward.pairs.images import in_parts, packed, prompt_turns
@@ -58,15 +59,13 @@ class Candidates(NamedTuple):
 
 def candidates(sample: Sample, *, per_prompt: int | None = None, seed: int = 0) -> Candidates:
     """All pairs of different texts, or ``per_prompt`` of them drawn from (seed, id)."""
-    judged, duplicates = [], []
-    seen: set[frozenset[Completion]] = set()
-    for i, j in itertools.combinations(range(len(sample.completions)), 2):
-        texts = frozenset((sample.completions[i], sample.completions[j]))
-        if len(texts) == 1 or texts in seen:
-            duplicates.append((i, j))
-        else:
-            seen.add(texts)
-            judged.append((i, j))
+    judged: list[tuple[int, int]] = []
+    duplicates: list[tuple[int, int]] = []
+    firsts: dict[Completion, int] = {}
+    first = [firsts.setdefault(text, i) for i, text in enumerate(sample.completions)]
+    for i, j in itertools.combinations(range(len(first)), 2):
+        # A pair of texts is new where each of its texts stands there for the first time.
+        (judged if first[i] == i and first[j] == j else duplicates).append((i, j))
     if per_prompt is not None and per_prompt < len(judged):
         digest = hashlib.sha256(f"{seed}:{sample.id}".encode()).digest()
         judged = sorted(random.Random(int.from_bytes(digest)).sample(judged, per_prompt))
@@ -132,6 +131,8 @@ class Built(NamedTuple):
 
     counts: PairCounts
     study: Study
+    judged: Tally
+    """Over the outcomes."""
 
     def summary(self) -> dict[str, Any]:
         """As plain JSON."""
@@ -151,7 +152,7 @@ def build(samples: Callable[[], Iterable[Sample]], folder: Path, plan: Plan) -> 
     """
     balance = Balance(plan.balance, seed=plan.seed)
     if plan.balance:
-        for sorted_out in _sorted_out(samples(), folder, plan):
+        for sorted_out in _sorted_out(samples(), folder, plan, Tally()):
             for pair, reason in sorted_out.pairs:
                 if reason is None:
                     balance.show(pair)
@@ -164,6 +165,14 @@ def build(samples: Callable[[], Iterable[Sample]], folder: Path, plan: Plan) -> 
     return built
 
 
+def build_judged(samples: Callable[[], Iterable[Sample]], folder: Path, plan: Plan) -> Built | None:
+    """The same, or ``None`` where not all pairs are judged yet: one pass over samples and outcomes says which it is."""
+    try:
+        return build(samples, folder, plan)
+    except OutputError:
+        return None  # whoever judges the rest says what is wrong, if something is
+
+
 class _ShowsImages(Exception):
     """A prompt does, so that all rows are to be written in the shape of those that do."""
 
@@ -173,7 +182,7 @@ def _write(
 ) -> Built:
     header = read_header(folder / OUTCOMES)
     low, high = header["template"]["scale"]
-    counts, study = PairCounts(), Study(Scale(low=low, high=high), plan.truth)
+    study, judged = Study(Scale(low=low, high=high), plan.truth), Tally()
     conversational: bool | None = None
     with ExitStack() as files:
         dropped = files.enter_context(replaced(folder / DROPPED))
@@ -181,32 +190,32 @@ def _write(
             packer = files.enter_context(packed(folder / PACKED, limits=plan.limits))
         else:
             train = files.enter_context(replaced(folder / TRAIN))
-        for sample, pairs, duplicates in _sorted_out(samples(), folder, plan):
+        for sample, pairs, duplicates in _sorted_out(samples(), folder, plan, judged):
             if not images and (sample.media or sample.inside):
                 raise _ShowsImages
-            if not images and conversational not in (None, _is_conversational(sample)):
-                raise SampleError(
-                    f"{sample.where}: texts here, conversations in earlier rows (or the reverse); use one"
-                )
-            conversational = _is_conversational(sample)
+            if not images:
+                chat = _is_conversational(sample)
+                if conversational not in (None, chat):
+                    raise SampleError(
+                        f"{sample.where}: texts here, conversations in earlier rows (or the reverse); use one"
+                    )
+                conversational = chat
             for pair, reason in pairs:
                 reason = reason or balance.reason(pair)
-                counts.add(pair, reason)
                 study.add(sample, pair, reason)
                 if reason is not None:
-                    dropped.write(encode(_dropped_row(sample, pair, reason)))
+                    dropped.write(encode_fast(_dropped_row(sample, pair, reason)))
                 elif images:
                     packer.write(*_row_with_images(sample, pair, header))
                 else:
-                    train.write(encode(_pair_row(sample, pair, header)))
+                    train.write(encode_fast(_pair_row(sample, pair, header)))
             for indices in duplicates:
-                counts.dropped["duplicate"] += 1
                 study.duplicates += 1
                 name = pair_id(sample, indices)
                 dropped.write(
-                    encode({"id": name, "reason": "duplicate", "indices": indices, "scores": None, "orders": []})
+                    encode_fast({"id": name, "reason": "duplicate", "indices": indices, "scores": None, "orders": []})
                 )
-    return Built(counts, study)
+    return Built(study.counts(), study, judged)
 
 
 def train_file(folder: Path) -> Path:
@@ -222,12 +231,14 @@ class SortedOut(NamedTuple):
     duplicates: list[tuple[int, int]]
 
 
-def _sorted_out(samples: Iterable[Sample], folder: Path, plan: Plan) -> Iterator[SortedOut]:
-    rows = read_outcomes(folder / OUTCOMES)
+def _sorted_out(samples: Iterable[Sample], folder: Path, plan: Plan, judged: Tally) -> Iterator[SortedOut]:
+    rows = judged.counted(read_outcomes(folder / OUTCOMES))
     for sample in samples:
         found = candidates(sample, per_prompt=plan.per_prompt, seed=plan.seed)
         pairs = [_judged_pair(sample, indices, next(rows, None)) for indices in found.judged]
         yield SortedOut(sample, list(zip(pairs, sort_out(pairs, plan.rules), strict=True)), found.duplicates)
+    if (row := next(rows, None)) is not None:
+        raise OutputError(f"{OUTCOMES}: goes on with {row['id']!r}: the samples changed; run again with --overwrite")
 
 
 def _judged_pair(sample: Sample, indices: tuple[int, int], row: Mapping[str, Any] | None) -> JudgedPair:
@@ -239,14 +250,16 @@ def _judged_pair(sample: Sample, indices: tuple[int, int], row: Mapping[str, Any
         indices=indices,
         scores=tuple(row["scores"]) if row["scores"] else None,
         orders=tuple(tuple(order["scores"]) if order["scores"] else None for order in row["orders"]),
-        lengths=(_length(sample, indices[0]), _length(sample, indices[1])),
+        lengths=(_length(sample.completions[indices[0]]), _length(sample.completions[indices[1]])),
         cut=bool(sample.origins) and any(sample.origins[index].cut for index in indices),
     )
 
 
-def _length(sample: Sample, index: int) -> int:
-    text = _completion(sample, index, chat=_is_conversational(sample))
-    return len(text) if isinstance(text, str) else sum(len(turn["content"]) for turn in text)
+def _length(text: Completion) -> int:
+    if isinstance(text, str):
+        return len(text)
+    assert not isinstance(text, Media), "refused before it was judged"
+    return sum(len(turn.content) for turn in text)
 
 
 def _pair_row(sample: Sample, pair: JudgedPair, header: Mapping[str, Any]) -> dict[str, Any]:
@@ -283,8 +296,8 @@ def _origins(sample: Sample, chosen: int, rejected: int) -> dict[str, Any]:
     if not sample.origins:
         return {}
     return {
-        "origin_chosen": asdict(sample.origins[chosen]),
-        "origin_rejected": asdict(sample.origins[rejected]),
+        "origin_chosen": sample.origins[chosen].as_json(),
+        "origin_rejected": sample.origins[rejected].as_json(),
     }
 
 
@@ -318,7 +331,7 @@ def _media_in(text: Completion) -> list[Media]:
 
 
 def _is_conversational(sample: Sample) -> bool:
-    return any(not isinstance(text, str) for text in (sample.prompt, *sample.completions))
+    return not (isinstance(sample.prompt, str) and all(isinstance(text, str) for text in sample.completions))
 
 
 def _completion(sample: Sample, index: int, chat: bool) -> Any:

@@ -63,15 +63,18 @@ Rule = Callable[[Sequence[JudgedPair]], list[str | None]]
 """For the pairs of one prompt that are still kept: why each is dropped, or ``None``."""
 
 
+DISAGREEMENTS = frozenset(("unscored", "tied", "half_tied", "flipped"))
+
+
 def disagreement(pair: JudgedPair) -> str | None:
     """Why the orders do not name one strict winner, or ``None`` if they do.
 
     ``unscored``: not both could be read. ``tied``: both tie. ``flipped``: each names another winner. ``half_tied``: one
     names a winner, the other ties.
     """
-    if not pair.readable:
+    if pair.scores is None or len(winners := pair.winners) != 2 or len(pair.orders) != 2:
         return "unscored"
-    first, second = pair.winners
+    first, second = winners
     if first is None and second is None:
         return "tied"
     if first is None or second is None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from flexreward.files.samples import Sample
-from flexreward.pairs.keep import JudgedPair, disagreement
+from flexreward.pairs.keep import DISAGREEMENTS, JudgedPair, PairCounts
 from flexreward.types import Scale
 
 KEPT = "kept"
@@ -54,32 +54,27 @@ class Cell(NamedTuple):
         return self.disagreement != "unscored"
 
 
-class Bins(NamedTuple):
+class Bins:
     """Equal parts of a scale: whole points, or tenths where the scale has few points or very many."""
 
-    scale: Scale
-
-    @property
-    def step(self) -> float:
-        width = self.scale.high - self.scale.low
-        return 1.0 if width == int(width) and 4 <= width <= 20 else width / 10
-
-    @property
-    def size(self) -> int:
-        return round((self.scale.high - self.scale.low) / self.step)
+    def __init__(self, scale: Scale) -> None:
+        width = scale.high - scale.low
+        self.low = scale.low
+        self.step = 1.0 if width == int(width) and 4 <= width <= 20 else width / 10
+        self.size = round(width / self.step)
 
     def of_margin(self, margin: float) -> int:
         return min(self.size - 1, int(margin / self.step + 1e-9))
 
     def of_score(self, score: float) -> int:
         """The nearest mark: there is one more than parts."""
-        return min(self.size, max(0, int((score - self.scale.low) / self.step + 0.5)))
+        return min(self.size, max(0, int((score - self.low) / self.step + 0.5)))
 
     def margins(self) -> list[tuple[float, float]]:
         return [(round(i * self.step, 6), round((i + 1) * self.step, 6)) for i in range(self.size)]
 
     def scores(self) -> list[float]:
-        return [round(self.scale.low + i * self.step, 6) for i in range(self.size + 1)]
+        return [round(self.low + i * self.step, 6) for i in range(self.size + 1)]
 
 
 @dataclass(slots=True)
@@ -107,22 +102,17 @@ class Study:
         """Count one judged pair.
 
         Args:
-            reason: Why it is dropped, if it is.
+            reason: Why it is dropped, if it is; what the orders disagree in comes before all else.
         """
-        bins = self._bins
         scores, lengths, (first, second) = pair.scores, pair.lengths, pair.indices
         chosen = None
         if scores is not None:
             if scores[0] != scores[1]:
                 chosen = int(scores[1] > scores[0])
             for score in scores:
-                self.scores[reason is None, bins.of_score(score)] += 1
-        slot_1 = named = 0
-        why = disagreement(pair)
-        if why != "unscored":
-            for place, winner in enumerate(pair.winners):
-                named += winner is not None
-                slot_1 += winner == place
+                self.scores[reason is None, self._bins.of_score(score)] += 1
+        why = reason if reason in DISAGREEMENTS else None
+        slot_1, named = _slots(pair, why)
         longer = None if lengths[0] == lengths[1] else int(lengths[1] > lengths[0])
         better = None
         if self.truth is not None and (known := known_truth(sample, self.truth)) is not None:
@@ -132,21 +122,34 @@ class Study:
             one, other = sample.origins[first].temperature, sample.origins[second].temperature
             if one is not None and other is not None and one != other:
                 cooler, cooler_index = (min(one, other), max(one, other)), int(other < one)
+        margin, length = self._bins.of_margin(pair.margin), length_bin(lengths)
         self.cells[
             Cell(
-                reason or KEPT,
-                why,
-                bins.of_margin(pair.margin),
-                length_bin(lengths),
-                chosen,
-                longer,
-                slot_1,
-                named,
-                better,
-                cooler,
-                cooler_index,
+                *(reason or KEPT, why, margin, length, chosen, longer, slot_1, named, better, cooler, cooler_index),
             )
         ] += 1
+
+    def counts(self) -> PairCounts:
+        """What became of all pairs, those that were never judged included."""
+        found = PairCounts()
+        for cell, count in self.cells.items():
+            found.judged += count
+            found.readable += count * cell.readable
+            if cell.outcome == KEPT:
+                found.kept += count
+            else:
+                found.dropped[cell.outcome] += count
+            match cell.disagreement:
+                case "tied":
+                    found.tied += count
+                case "half_tied":
+                    found.half_tied += count
+                case "flipped":
+                    found.flipped += count
+                    found.flipped_to_slot_1 += count * (cell.slot_1 == 2)
+        if self.duplicates:
+            found.dropped["duplicate"] += self.duplicates
+        return found
 
     def __add__(self, other: Study) -> Study:
         """The study of the pairs of both."""
@@ -287,6 +290,16 @@ class Study:
                 "dropped": [self.scores[False, i] for i in range(self._bins.size + 1)],
             },
         }
+
+
+def _slots(pair: JudgedPair, why: str | None) -> tuple[int, int]:
+    """How many of the orders name what stood first, and how many name a winner."""
+    if why is None:
+        return 1, 2  # one completion won both times, once from each slot
+    if why in ("unscored", "tied"):
+        return 0, 0
+    winners = pair.winners
+    return (winners[0] == 0) + (winners[1] == 1), sum(winner is not None for winner in winners)
 
 
 def length_bin(lengths: tuple[int, int]) -> int:

@@ -5,17 +5,21 @@ import subprocess
 import sys
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from flexreward.engines.scripted import ScriptedEngine
 from flexreward.engines.scripts import longer, mute
 from flexreward.errors import OutputError, SampleError
 from flexreward.files.outcome_file import OutcomeFile, timings_path
-from flexreward.files.outcomes import FIELDS, header_of, read_header, read_outcomes
+from flexreward.files.outcomes import FIELDS, encode_fast, header_of, read_header, read_outcomes, request_digest
 from flexreward.files.samples import Sample
+from flexreward.fingerprint import digest
 from flexreward.jobs.run import items_of, judge_to_file
 from flexreward.jobs.tally import tally
 from flexreward.judge import Judge
 from flexreward.templates import load_template
+from flexreward.types import JudgeRequest
 
 
 def judge_of(script=longer, template="pair", name="test", **options):
@@ -214,3 +218,17 @@ def test_half_a_character_in_a_reply_does_not_stop_the_run(tmp_path):
     (row,) = read_outcomes(tmp_path / "out.jsonl")
     assert row["tie"]
     assert row["orders"][0]["votes"][0]["reply"].startswith("<think>?</think>")
+
+
+@given(st.lists(st.text(), min_size=2, max_size=4), st.none() | st.text(), st.none() | st.text())
+def test_texts_are_named_by_the_digest_of_their_canonical_json(texts, rubric, reference):
+    request = JudgeRequest(prompt=texts[0], completions=tuple(texts[1:]), rubric=rubric, reference=reference)
+    fields = {"prompt": texts[0], "completions": texts[1:], "rubric": rubric, "reference": reference}
+    assert request_digest(request) == digest(fields)[:16]
+
+
+@pytest.mark.parametrize("number", [3, 2**70, 1e300, "é\n"])
+def test_a_line_that_is_written_fast_is_read_as_it_was(number):
+    line = encode_fast({"a": number, "b": [True, None]})
+    assert line.count(b"\n") == 1
+    assert json.loads(line) == {"a": number, "b": [True, None]}

@@ -194,3 +194,47 @@ def test_a_judge_with_nothing_but_a_position_bias_gives_no_pairs(tmp_path, capsy
     assert found["pairs"]["dropped"] == {"flipped": 4}
     assert found["pairs"]["flipped_to_slot_1"] == 4
     assert found["flip_rate"] == 1.0
+
+
+def test_other_rules_over_a_judged_folder_judge_nothing_and_count_what_was_judged(tmp_path, capsys):
+    source, out = (
+        write(tmp_path / "s.jsonl", *({"prompt": f"p{i}", "completions": ["a", "bb"]} for i in range(4))),
+        tmp_path / "o",
+    )
+    options = ("pairs", source, "--out", out, "--judge", "scripted:longer", "--no-store", "--json")
+    assert command(*options) == 0
+    first = json.loads(capsys.readouterr().out)
+    assert command(*options, "--keep", "ratio=1") == 0
+    again = json.loads(capsys.readouterr().out)
+    assert (first["judged_now"], again["judged_now"]) == (4, 0)
+    for name in ("rows", "scored", "replies", "parse_rate", "tokens"):
+        assert again[name] == first[name]
+    assert again["pairs"]["dropped"] == {"ratio": 4}
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"prompt": "other", "completions": ["a", "bb"]}], "where the input now has another"),
+        ([{"prompt": "p", "completions": ["a", "bb"]}], "holds more rows than the input"),
+    ],
+)
+def test_samples_that_changed_since_they_were_judged_are_told(tmp_path, capsys, rows, message):
+    before = [{"prompt": "p", "completions": ["a", "bb"]}, {"prompt": "q", "completions": ["a", "bb"]}]
+    out = tmp_path / "pairs"
+    options = ("--out", out, "--judge", "scripted:longer", "--no-store")
+    assert command("pairs", write(tmp_path / "s.jsonl", *before), *options) == 0
+    train = (out / "train.jsonl").read_bytes()
+    assert command("pairs", write(tmp_path / "s.jsonl", *rows), *options) == 2
+    assert message in capsys.readouterr().err
+    assert (out / "train.jsonl").read_bytes() == train
+
+
+def test_rows_that_were_added_are_judged_and_the_others_are_not_judged_again(tmp_path, capsys):
+    rows = [{"prompt": f"p{i}", "completions": ["a", "bb"]} for i in range(5)]
+    options = ("--out", tmp_path / "pairs", "--judge", "scripted:longer", "--no-store", "--json")
+    assert command("pairs", write(tmp_path / "s.jsonl", *rows[:3]), *options) == 0
+    capsys.readouterr()
+    assert command("pairs", write(tmp_path / "s.jsonl", *rows), *options) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["rows"], found["judged_now"]) == (5, 2)

@@ -54,8 +54,8 @@ async def test_a_folder_of_best_of_n_and_pairs_gets_the_whole_page(samples: Path
     await judge_to_file(judge("score"), choose.completion_items(read_samples(str(samples))), files.outcomes)
     await judge_to_file(judge("pair"), build.pair_items(read_samples(str(samples))), out / build.OUTCOMES)
     choose.choose_all(read_samples(str(samples)), files, truth="right", counts=[1, 2, 4], seed=0)
-    counts = build.build(lambda: read_samples(str(samples)), out, build.Plan(rules=(consistent,)))
-    update_summary(files.summary, counts.summary())
+    built = build.build(lambda: read_samples(str(samples)), out, build.Plan(rules=(consistent,)))
+    update_summary(files.summary, built.counts.summary())
     html = report_html(out)
     assert "The judge picks no better than chance" in html
     assert "#1, #3 and #4 share the highest score, 5: one of them is drawn at random." in html

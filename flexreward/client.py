@@ -5,18 +5,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
 from typing import Any, Generic, NamedTuple, Self, TypeVar
+from urllib.parse import urlencode
 
 import httpx
 
 from flexreward import client_wire as wire
 from flexreward.asking import AGAIN, CONNECT_S, after_s, message_of, one_line, pause_s, trusted
-from flexreward.errors import MediaError, RecipeError, UserError
+from flexreward.errors import JudgeError, MediaError, RecipeError, UserError
 from flexreward.serving.contract import Rewarded, RewardItem
 from flexreward.types import JudgeRequest, Reason
 
@@ -110,6 +111,20 @@ class RewardClient:
             asked = await self._ask(http, _rewards_call([], judge), until)
         if isinstance(asked, _Failure):
             raise UserError(f"{asked.said}; {_remedy(asked.status)}")
+
+    async def header(self, *, judge: str = "", template: str, deadline_s: float = 30.0) -> Mapping[str, Any]:
+        """What names a judge of the server with a template, as the first line of an outcome file has it.
+
+        Raises:
+            UserError: The server does not tell it; one line that says what to do.
+        """
+        until = asyncio.get_running_loop().time() + deadline_s
+        path = f"/v1/judge?{urlencode({'judge': judge, 'template': template})}"
+        async with self._connect() as http:
+            asked = await self._ask(http, _Call(path, _nothing, wire.read_header, method="GET"), until)
+        if isinstance(asked, _Failure):
+            raise JudgeError(f"{asked.said}; {_remedy(asked.status)}")
+        return asked
 
     async def judge(
         self, requests: Sequence[JudgeRequest], *, judge: str = "", template: str = "", deadline_s: float | None = None

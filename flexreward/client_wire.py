@@ -238,6 +238,18 @@ def read_rows(content: bytes, count: int) -> list[Row]:
     return rows
 
 
+def read_header(content: bytes) -> Mapping[str, Any]:
+    """The answer of GET /v1/judge. Raises ValueError where it is none."""
+    answer = json.loads(content)
+    try:
+        named = (answer["judge"]["fingerprint"], answer["template"]["digest"])
+    except (KeyError, TypeError) as error:
+        raise ValueError("no word of who judges") from error
+    if not all(isinstance(one, str) for one in named):
+        raise ValueError("no word of who judges")
+    return dict(answer)
+
+
 def unscored_row(id: str, reason: Reason, detail: str) -> Row:
     """The row of a request of which no server has told anything."""
     row: dict[str, Any] = {"id": id, "status": "unscored", "reason": reason.value, "detail": detail}

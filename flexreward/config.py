@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 BUNDLED = Path(__file__).parent / "bundled"
 TINY = BUNDLED / "tiny-judge.yaml"
 ENV = "FLEXREWARD_RECIPE"
+SERVED = "served"
+"""In place of an engine: a flexreward server judges (see ``flexreward.served``)."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -207,9 +209,10 @@ def resolve_judge(name: str | Path | None = None) -> JudgeRecipe:
     """The judge that ``name`` means.
 
     Args:
-        name: ``tiny`` (bundled), a recipe's path, a model's folder, a hub id, the base URL of an OpenAI-compatible
-            server that serves one model, or ``scripted:longer``; without one, the recipe that FLEXREWARD_RECIPE names,
-            else ``tiny``.
+        name: ``tiny`` (bundled), a recipe's path, a model's folder, a hub id, the address of a flexreward server
+            (``http://host:8000``, or ``http://host:8000#NAME`` for one of its judges), the base URL of an
+            OpenAI-compatible server that serves one model (``http://host:8000/v1``), or ``scripted:longer``; without
+            one, the recipe that FLEXREWARD_RECIPE names, else ``tiny``.
 
     Raises:
         RecipeError: It means nothing, or a recipe is wrong.
@@ -221,13 +224,16 @@ def resolve_judge(name: str | Path | None = None) -> JudgeRecipe:
     text = str(name)
     if text == "tiny":
         return load_recipe(TINY)
-    if text.startswith(("http://", "https://")) and not urlsplit(text).path.strip("/"):
-        raise RecipeError(
-            f"{source} {text}: expected the base URL of an OpenAI-compatible server, such as {text.rstrip('/')}/v1"
-        )
+    if is_server(text):
+        return JudgeRecipe(model=text, engine=SERVED)
     if text.endswith((".yaml", ".yml")):
         return load_recipe(text)
     return named(JudgeRecipe, text, source)
+
+
+def is_server(text: str) -> bool:
+    """Whether it is the address of a flexreward server, which has no path: an OpenAI-compatible one has."""
+    return text.startswith(("http://", "https://")) and not urlsplit(text).path.strip("/")
 
 
 def named(kind: type[R], text: str, source: str) -> R:
@@ -260,7 +266,16 @@ def engine_part(recipe: JudgeRecipe) -> JudgeRecipe:
 
 
 def open_engine(recipe: EngineRecipe) -> Engine:
-    """The engine with its model loaded, media held to the recipe's limits."""
+    """The engine with its model loaded, media held to the recipe's limits.
+
+    Raises:
+        RecipeError: The judge is a flexreward server's, whose engine is its own.
+    """
+    if recipe.engine == SERVED:
+        raise RecipeError(
+            f"{recipe.model}: is a flexreward server's judge, which judge, best-of-n and pairs ask; its model itself "
+            "answers at /v1 where its recipe has openai: true"
+        )
     from flexreward.engines import load_engine
     from flexreward.media.decoder import shared_decoder
 

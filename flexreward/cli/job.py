@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 import typer
 
 from flexreward.cli.options import JobOptions, JudgeOptions
-from flexreward.config import JudgeRecipe, open_engine, open_judge, parse_recipe, resolve_judge
+from flexreward.config import SERVED, JudgeRecipe, open_engine, open_judge, parse_recipe, resolve_judge
 from flexreward.errors import RecipeError, SampleError, UserError
 from flexreward.files.columns import parse_map
 from flexreward.files.outcome_file import OutcomeFile
@@ -94,6 +94,8 @@ def open_for(job: JudgeOptions, recipe: JudgeRecipe, template: str, *, order_see
 
     if job.no_store and job.store:
         raise RecipeError("--store and --no-store exclude each other")
+    if recipe.engine == SERVED:
+        return _open_served(recipe, template, ordered=order_seed is not None, ledger=Ledger(None))
     store = (
         None if job.no_store else Store(job.store, notify=lambda line: print(f"flexreward: {line}", file=sys.stderr))
     )
@@ -107,6 +109,19 @@ def open_for(job: JudgeOptions, recipe: JudgeRecipe, template: str, *, order_see
         asyncio.run(engine.close())
         raise
     return Opened(judge=judge, recipe=recipe, engine=engine, ledger=ledger)
+
+
+def _open_served(recipe: JudgeRecipe, template: str, *, ordered: bool, ledger: Ledger) -> Opened:
+    from flexreward.served import open_served
+
+    own = recipe.model_dump(exclude_defaults=True, exclude={"model", "engine", "max_in_flight"})
+    if own or ordered:
+        what = ", ".join(own) if own else "one order that is drawn"
+        raise RecipeError(f"{what}: the recipe of the server at {recipe.model} says how its judge judges; leave it out")
+    judge = open_served(recipe.model, template=template)
+    recipe = recipe.model_copy(update={"both_orders": judge.both_orders})
+    # Jobs ask a judge for judgments, its name and its template, and have its engine closed: all that this one has.
+    return Opened(judge=cast("Judge", judge), recipe=recipe, engine=cast("Engine", judge.engine), ledger=ledger)
 
 
 def refuse_blind(judge: Judge, recipe: JudgeRecipe) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from json.encoder import encode_basestring_ascii as _quoted
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import orjson
 
@@ -31,6 +31,7 @@ from flexreward.types import (
 
 if TYPE_CHECKING:
     from flexreward.judge import Judge
+    from flexreward.served import ServedJudge
 
 FIELDS = (
     *("id", "request", "template", "status", "reason", "detail", "scores", "rewards", "preferred", "tie"),
@@ -47,8 +48,11 @@ class Item(NamedTuple):
     extra: Mapping[str, Any]
 
 
-def header_of(judge: Judge) -> dict[str, Any]:
+def header_of(judge: Judge | ServedJudge) -> dict[str, Any]:
     """The first line: everything that names the judge, and the scale that its scores are on."""
+    if isinstance(told := getattr(judge, "header", None), dict):
+        return told
+    judge = cast("Judge", judge)
     template = judge.template
     return {
         "flexreward": __version__,

@@ -145,6 +145,13 @@ def _own_routes(service: Service, bounds: Bounds) -> APIRouter:
                 found[index] = row
         return Response(encode({"outcomes": found}), media_type="application/json")
 
+    @routes.get("/v1/judge")
+    async def who(
+        caller: Annotated[Caller, Depends(caller_of)], judge: str = "", template: str = "pair"
+    ) -> dict[str, Any]:
+        """Who judges: what a verdict depends on besides its request, as the first line of an outcome file has it."""
+        return service.header(caller=caller, judge=judge, template=template)
+
     @routes.post("/v1/rewards")
     async def rewards(body: RewardsBody, caller: Annotated[Caller, Depends(caller_of)]) -> RewardsAnswer:
         """One reward a completion."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from flexreward.types import Completion, JudgeRequest, Judgment, Media, Reason, Text
 
@@ -94,6 +94,14 @@ class Service(Protocol):
             UserError: An item cannot be shown, or a group mixes prompts; names the item.
             BusyError: It cannot be answered in time.
             AsleepError: The judge is asleep, and the recipe does not wait.
+        """
+        ...
+
+    def header(self, *, caller: Caller, judge: str = "", template: str) -> dict[str, Any]:
+        """What names a judge with a template (see ``flexreward.files.outcomes.header_of``).
+
+        Raises:
+            RecipeError: There is no such judge, or no such template.
         """
         ...
 

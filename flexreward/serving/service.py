@@ -23,6 +23,7 @@ from flexreward.errors import (
     SampleError,
     UserError,
 )
+from flexreward.files.outcomes import header_of
 from flexreward.groups import Method
 from flexreward.judge import Judge
 from flexreward.ledger import Ledger
@@ -105,6 +106,11 @@ class JudgeService:
             found[one.index] = rewarded(one.judgment)
         return [one for one in found if one is not None]
 
+    def header(self, *, caller: Caller, judge: str = "", template: str) -> dict[str, Any]:
+        self._named(judge)
+        _check_template(template)
+        return header_of(self._open(self.name_of(judge), template, caller))
+
     async def judge(
         self,
         requests: Sequence[JudgeRequest],
@@ -116,8 +122,8 @@ class JudgeService:
     ) -> AsyncIterator[Judged]:
         """As in the contract, and what cannot be shown is unscored (``Reason.REFUSED``): the others are judged."""
         opened = self._named(judge)
-        if template and template not in template_ids():  # a file's path is no name that may come from outside
-            raise RecipeError(f"template: no template {template!r}, expected one of {', '.join(template_ids())}")
+        if template:
+            _check_template(template)
         until = self._until(deadline_s)
         async with self.gate.entered(self.name_of(judge), until=until) as is_inside:
             if not is_inside:
@@ -372,6 +378,12 @@ class JudgeService:
             log.error("%s", error)
             failure = Unscored(reason=Reason.ENGINE, detail="the server cannot keep what it buys")
         return _unscored(judge, request, failure, began)
+
+
+def _check_template(name: str) -> None:
+    """A file's path is no name that may come from outside."""
+    if name not in template_ids():
+        raise RecipeError(f"template: no template {name!r}, expected one of {', '.join(template_ids())}")
 
 
 def request_of(item: RewardItem) -> JudgeRequest:

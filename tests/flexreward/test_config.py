@@ -69,6 +69,7 @@ def test_a_judge_is_named_in_each_of_its_ways(tmp_path, monkeypatch):
     assert resolve_judge(recipe).template == "score"
     assert resolve_judge("scripted:longer").engine == "scripted"
     assert resolve_judge("http://localhost:8000/v1").engine == "openai"
+    assert resolve_judge("http://localhost:8000#strict").engine == "served"
     assert resolve_judge("tiny").max_tokens == 192
     assert resolve_judge() == resolve_judge("tiny")
     monkeypatch.setenv("FLEXREWARD_RECIPE", str(recipe))
@@ -76,8 +77,6 @@ def test_a_judge_is_named_in_each_of_its_ways(tmp_path, monkeypatch):
 
 
 def test_what_names_no_judge_is_said(tmp_path, monkeypatch):
-    line = refused(resolve_judge, "http://localhost:8000")
-    assert "expected the base URL of an OpenAI-compatible server, such as http://localhost:8000/v1" in line
     assert "did you mean 'tiny'?" in refused(resolve_judge, "tinny")
     assert "holds no config.json" in refused(resolve_judge, tmp_path)
     monkeypatch.setenv("FLEXREWARD_RECIPE", "nothing at all")

@@ -7,9 +7,12 @@ much again as a small judge's judgment; the completions of a training step all c
 from __future__ import annotations
 
 import asyncio
+import uuid
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 from flexreward.engines.base import Prompt, Sampling
@@ -17,6 +20,8 @@ from flexreward.errors import EngineError
 
 LARGEST = 32
 """Prompts in one call."""
+LEAVE_S = 10.0
+"""For copies to be told that nobody waits for a reply any more; one that does not hear of it writes it in vain."""
 Which = Literal["all", "key", "none"]
 """All of one turn; those of one key, which go to one copy; each by itself, for whoever counts calls as prompts."""
 
@@ -32,8 +37,7 @@ class Together:
     """For one event loop.
 
     Args:
-        handle: Of the deployment: ``reply(key, prompt, sampling, model)``, and a stream of lists of (place, reply),
-            ``replies(key, [(prompt, sampling), ...], model)``.
+        handle: Of the deployment of ``flexreward.serving.copies.Copy``.
         model: Name of the model that is asked for.
         which: Prompts that may go together.
     """
@@ -44,10 +48,10 @@ class Together:
         self._model = model
         self._which = which
         self._asked: dict[str, list[_Ask]] = defaultdict(list)
-        self._calls: set[asyncio.Task[None]] = set()
+        self._works: set[asyncio.Task[None]] = set()
 
     async def reply(self, key: str, prompt: Prompt, sampling: Sampling) -> Any:
-        """What the copy answers; raises what the call raises. Nobody writes on for a call that nobody waits for."""
+        """What the copy answers; raises what the call raises. Nobody writes on what nobody waits for."""
         loop = asyncio.get_running_loop()
         ask = _Ask(prompt, sampling, loop.create_future())
         if not self._asked:
@@ -63,16 +67,36 @@ class Together:
                 self._call(key, asks[i : i + size])
 
     def _call(self, key: str, asks: Sequence[_Ask]) -> None:
-        call = asyncio.get_running_loop().create_task(self._one(key, *asks) if len(asks) == 1 else self._all(key, asks))
-        self._calls.add(call)
-        call.add_done_callback(self._calls.discard)
+        name = uuid.uuid4().hex
+        call = self._work(self._one(key, *asks) if len(asks) == 1 else self._all(key, asks, name))
+        left: list[int] = []
 
-        def gone(_: object) -> None:
+        def gone(place: int, answer: asyncio.Future[Any]) -> None:
             if all(ask.answer.done() for ask in asks):
                 call.cancel()  # nothing is cancelled where the call has ended
+            elif answer.cancelled():
+                if not left:
+                    asyncio.get_running_loop().call_soon(tell)
+                left.append(place)
 
-        for ask in asks:
-            ask.answer.add_done_callback(gone)
+        def tell() -> None:
+            places, left[:] = list(left), []
+            if not call.done() and not call.cancelling():
+                self._work(self._leave(name, places))
+
+        for place, ask in enumerate(asks):
+            ask.answer.add_done_callback(partial(gone, place))
+
+    def _work(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._works.add(task)
+        task.add_done_callback(self._works.discard)
+        return task
+
+    async def _leave(self, call: str, places: Sequence[int]) -> None:
+        with suppress(Exception):  # of a copy that is gone, or of Serve's: it costs no reply that somebody waits for
+            told = self._handle.broadcast("leave", call, places)
+            await told.results_async(timeout_s=LEAVE_S, return_exceptions=True)
 
     async def _one(self, key: str, ask: _Ask) -> None:
         asked = self._handle.reply.remote(key, ask.prompt, ask.sampling, self._model)
@@ -84,8 +108,8 @@ class Together:
             asked.cancel()
             raise
 
-    async def _all(self, key: str, asks: Sequence[_Ask]) -> None:
-        asked = self._stream.replies.remote(key, [(ask.prompt, ask.sampling) for ask in asks], self._model)
+    async def _all(self, key: str, asks: Sequence[_Ask], name: str) -> None:
+        asked = self._stream.replies.remote(key, [(ask.prompt, ask.sampling) for ask in asks], self._model, name)
         try:
             async for found in asked:
                 for place, reply in found:

@@ -7,7 +7,7 @@ import gc
 import logging
 import math
 import sys
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, cast
 
@@ -15,20 +15,19 @@ from flexreward.config import JudgeRecipe, open_engine
 from flexreward.engines.base import CountingEngine, Engine, Prompt, Sampling
 from flexreward.engines.ray import About, Failed, Other
 from flexreward.errors import EngineError, JudgeError
+from flexreward.serving.copies import Copy, Found
 from flexreward.serving.keeper import Owner
 from flexreward.serving.logs import log_with_serve
 from flexreward.serving.pulse import Pulse
 from flexreward.serving.resting import PROBE, PROBED, Resting, first_words
-from flexreward.types import Reply
 
-Placed = tuple[int, Reply | Failed | Other]
 WARM_S = 60.0
 """For its first words; the copy runs without them too."""
 log = logging.getLogger(__name__)
 
 
-class EngineReplica:
-    """Any engine of ours. ``key`` is for the router alone (``flexreward.serving.router``).
+class EngineReplica(Copy):
+    """Any engine of ours.
 
     Args:
         judge: Fields of its recipe.
@@ -68,10 +67,7 @@ class EngineReplica:
             raise EngineError(self._resting.broken)
         self._pulse.check()
 
-    async def generate(
-        self, key: str, prompt: Prompt, sampling: Sampling, model: str
-    ) -> AsyncIterator[Reply | Failed | Other]:
-        """Replies of the model of this name (``About.name``), and of no other."""
+    async def generate(self, key: str, prompt: Prompt, sampling: Sampling, model: str) -> AsyncIterator[Found]:
         if model != self._model:
             yield Other(about=self._about)
             return
@@ -86,18 +82,6 @@ class EngineReplica:
             except EngineError as error:
                 self._pulse.beat()
                 yield Failed(kind=type(error).__name__, message=str(error))
-
-    async def reply(self, key: str, prompt: Prompt, sampling: Sampling, model: str) -> Reply | Failed | Other:
-        """The one reply that ``sampling`` asks for."""
-        return await only(self.generate(key, prompt, sampling, model))
-
-    async def replies(
-        self, key: str, asked: Sequence[tuple[Prompt, Sampling]], model: str
-    ) -> AsyncIterator[list[Placed]]:
-        """``reply`` to each; see ``as_they_end``."""
-        async with aclosing(as_they_end([self.reply(key, *one, model) for one in asked])) as found:
-            async for some in found:
-                yield some
 
     async def count_tokens(self, key: str, prompt: Prompt) -> int | Failed:
         async with self._resting.at_work():
@@ -126,28 +110,6 @@ class EngineReplica:
         text = await first_words(self.engine.generate(PROBE, PROBED))
         # Other engines' weights are not here, and may be drawn from by others too.
         return (identity, text) if self.engine.can.token_ids else identity
-
-
-async def as_they_end(
-    replies: Sequence[Coroutine[Any, Any, Reply | Failed | Other]],
-) -> AsyncGenerator[list[Placed], None]:
-    """Replies with their places: those that have ended by the time that they are looked for, in one list."""
-    tasks = {asyncio.ensure_future(reply): place for place, reply in enumerate(replies)}
-    try:
-        while tasks:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            yield [(tasks.pop(task), task.result()) for task in done]
-    finally:
-        for task in tasks:
-            task.cancel()
-
-
-async def only(replies: AsyncIterator[Reply | Failed | Other]) -> Reply | Failed | Other:
-    """The first of them; what writes the rest is closed."""
-    async with aclosing(cast(Any, replies)):
-        async for reply in replies:
-            return reply
-    return Failed(kind="EngineError", message="the engine ended without a reply")
 
 
 def about(engine: Any) -> About:

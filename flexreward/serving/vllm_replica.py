@@ -6,7 +6,7 @@ What it is asked, and how its replies are read, is as in the embedded ``VLLMEngi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
@@ -23,10 +23,11 @@ from flexreward.engines.reading import Inbox
 from flexreward.engines.vllm_opening import open_checkpoint
 from flexreward.engines.vllm_writing import Writer
 from flexreward.errors import EngineError
+from flexreward.serving.copies import Copy, Found
 from flexreward.serving.keeper import Owner
 from flexreward.serving.pulse import Pulse
 from flexreward.serving.recipe import ServedJudge
-from flexreward.serving.replica import Placed, as_they_end, check_weights, only, warmed
+from flexreward.serving.replica import check_weights, warmed
 from flexreward.serving.resting import PROBE, PROBED, Resting, first_words
 from flexreward.types import Reply
 
@@ -34,7 +35,7 @@ OF_RAY = ("model", "tokenizer", "disable_log_stats")
 """Arguments of vLLM that ``ray.serve.llm`` sets: from the model's source, and for the metrics that it hands to Ray."""
 
 
-class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not typed
+class VLLMReplica(Copy, LLMServer):  # type: ignore[misc]  # ray.serve.llm is not typed
     """``LLMServer`` that takes our prompts.
 
     Args:
@@ -98,7 +99,7 @@ class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not type
 
     async def generate(
         self, key: str, prompt: Prompt, sampling: Sampling, model: str, numbers: range | None = None
-    ) -> AsyncIterator[Reply | Failed | Other]:
+    ) -> AsyncIterator[Found]:
         """The replies of these numbers, or all."""
         if model != self._model:
             yield Other(about=self._about)
@@ -134,18 +135,6 @@ class VLLMReplica(LLMServer):  # type: ignore[misc]  # ray.serve.llm is not type
         finally:
             for work in works:
                 work.cancel()
-
-    async def reply(self, key: str, prompt: Prompt, sampling: Sampling, model: str) -> Reply | Failed | Other:
-        """The one reply that ``sampling`` asks for."""
-        return await only(self.generate(key, prompt, sampling, model))
-
-    async def replies(
-        self, key: str, asked: Sequence[tuple[Prompt, Sampling]], model: str
-    ) -> AsyncIterator[list[Placed]]:
-        """``reply`` to each; see ``as_they_end``."""
-        async with aclosing(as_they_end([self.reply(key, *one, model) for one in asked])) as found:
-            async for some in found:
-                yield some
 
     async def count_tokens(self, key: str, prompt: Prompt) -> int | Failed:
         try:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
 
 from flexreward.engines.base import Prompt, Sampling
 from flexreward.engines.together import LARGEST, Together
 from flexreward.errors import EngineError
-from flexreward.serving.replica import as_they_end
+from flexreward.serving.copies import Copy as ServedCopy
+from flexreward.serving.copies import as_they_end
+from flexreward.types import Reply
 
 ONE = Sampling()
 
@@ -20,12 +23,22 @@ class Copy:
     def __init__(self):
         self.calls = []
         self.cancelled = []
+        self.left = []
+        self.named = []
         self.let = {}
         self.dies_after = None
         self.reply, self.replies = _Method(self, "reply"), _Method(self, "replies")
 
     def options(self, **_):
         return self
+
+    def broadcast(self, method, call, places):
+        (texts,) = [texts for _, _, texts, name in self.named if name == call]
+        self.left.append((method, [texts[place] for place in places]))
+        return SimpleNamespace(results_async=self.heard)
+
+    async def heard(self, **_):
+        return [None]
 
     def when(self, text):
         return self.let.setdefault(text, asyncio.Event())
@@ -43,6 +56,7 @@ class _Method:
         prompts = [arguments[0]] if self._name == "reply" else [prompt for prompt, _ in arguments[0]]
         call = (self._name, key, [prompt.user for prompt in prompts])
         self._copy.calls.append(call)
+        self._copy.named.append((*call, arguments[-1]))
         return _Call(self._copy, call, prompts)
 
 
@@ -123,9 +137,59 @@ async def test_a_call_is_cancelled_once_nobody_waits_for_any_of_it():
     first.cancel()
     await turns()
     assert copy.cancelled == []
+    assert copy.left == [("leave", ["a1"])]
     second.cancel(), alone.cancel()
     await turns()
     assert copy.cancelled == [("replies", "", ["a1", "a2", "c1"])]
+    assert len(copy.left) == 1
+
+
+async def test_of_a_call_that_others_wait_for_a_caller_that_goes_takes_just_its_own_prompts():
+    copy = Copy()
+    waiting = asked(Together(copy, "m", which="all"), "a1", "b1", "a2", "a3")
+    await turns()
+    copy.when("a3").set()
+    assert await waiting[3] == "a3"
+    waiting[0].cancel(), waiting[2].cancel()
+    await turns()
+    assert copy.left == [("leave", ["a1", "a2"])]
+    copy.when("b1").set()
+    assert await waiting[1] == "b1"
+    assert copy.cancelled == []
+
+
+class Writing(ServedCopy):
+    """A copy that writes until it is let end, and knows what it was stopped from writing."""
+
+    def __init__(self):
+        self.stopped = []
+        self.end = asyncio.Event()
+
+    async def generate(self, key, prompt, sampling, model):
+        try:
+            await self.end.wait()
+            yield Reply(text=prompt.user)
+        except asyncio.CancelledError:
+            self.stopped.append(prompt.user)
+            raise
+
+
+async def test_a_copy_writes_no_further_what_it_is_told_to_leave_and_ends_the_rest_of_the_call():
+    copy = Writing()
+    prompts = [(Prompt(system="", user=text), ONE) for text in ("a", "b", "c")]
+
+    async def answered():
+        return [one async for some in copy.replies("key", prompts, "m", "call") for one in some]
+
+    answering = asyncio.create_task(answered())
+    await turns()
+    await copy.leave("another", [0])
+    await copy.leave("call", [0, 2])
+    await turns()
+    assert copy.stopped == ["a", "c"]
+    copy.end.set()
+    assert [(place, reply.text) for place, reply in await answering] == [(1, "b")]
+    await copy.leave("call", [1])
 
 
 async def test_what_had_come_before_a_copy_died_is_kept_and_the_rest_fails():
@@ -145,7 +209,7 @@ async def test_a_stream_that_ends_early_leaves_nobody_waiting():
             return self
 
     copy = Mute()
-    copy.replies.remote = lambda key, asked, model: _Nothing()
+    copy.replies.remote = lambda key, asked, model, call: _Nothing()
     first, second = asked(Together(copy, "m", which="all"), "a1", "a2")
     for one in (first, second):
         with pytest.raises(EngineError, match="without a reply"):

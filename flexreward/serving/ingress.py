@@ -31,8 +31,8 @@ from flexreward.serving.phase_routes import phase_routes
 from flexreward.serving.recipe import Scaling, ServedJudge, ServeRecipe
 from flexreward.serving.reload_routes import reload_routes
 from flexreward.serving.reloading import Reloader
+from flexreward.serving.remote_ledger import RemoteCohorts, RemoteLedger, RemotePhases
 from flexreward.serving.service import JudgeService, OpenJudge
-from flexreward.serving.shared_ledger import RemoteCohorts, RemoteLedger, RemotePhases
 from flexreward.templates import load_template
 from flexreward.types import JudgeRequest, Unscored
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, NamedTuple
 
-from flexreward.serving.shared_ledger import LedgerOwner
+from flexreward.serving.ledger_owner import LedgerOwner
 
 MANY = 100_000
 """Questions that may stand open at once: waits, above all."""

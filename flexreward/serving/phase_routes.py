@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from flexreward.errors import RecipeError
 from flexreward.serving.callers import admin_of
+from flexreward.serving.ledger_owner import Whereabouts
 from flexreward.serving.phases import Phase
-from flexreward.serving.shared_ledger import Whereabouts
 
 POLL_S = 0.1
 

@@ -18,7 +18,7 @@ from flexreward.engines.base import Prompt, Sampling
 from flexreward.engines.ray import Failed
 from flexreward.errors import EngineError
 from flexreward.serving.phases import LAPSE_S, Rest, Stand
-from flexreward.serving.shared_ledger import RemoteLedger
+from flexreward.serving.remote_ledger import RemoteLedger
 from flexreward.types import Reply
 
 POLL_S = 5.0

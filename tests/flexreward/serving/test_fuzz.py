@@ -17,13 +17,13 @@ from flexreward.media.limits import LIMITS
 from flexreward.serving.app import Bounds, build_app
 from flexreward.serving.board import Board
 from flexreward.serving.chat_routes import chat_routes
+from flexreward.serving.ledger_owner import Whereabouts
 from flexreward.serving.live import live_routes
 from flexreward.serving.phase_routes import phase_routes
 from flexreward.serving.phases import Phase, Rest
 from flexreward.serving.recipe import parse_serve_recipe
 from flexreward.serving.reload_routes import reload_routes
 from flexreward.serving.reloading import Runs, State, reloaded
-from flexreward.serving.shared_ledger import Whereabouts
 from tests.flexreward.serving.served import ADMIN, client_of, service_over
 
 

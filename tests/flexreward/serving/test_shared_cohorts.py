@@ -7,7 +7,8 @@ import pytest
 
 from flexreward.errors import BusyError, EngineError, UserError
 from flexreward.serving.contract import Caller, RewardItem
-from flexreward.serving.shared_ledger import LedgerOwner, RemoteCohorts
+from flexreward.serving.ledger_owner import LedgerOwner
+from flexreward.serving.remote_ledger import RemoteCohorts
 from tests.flexreward.serving.test_cohort import attend, joining
 from tests.flexreward.serving.test_grouping import EIGHT, ME, items, served, values
 

@@ -9,7 +9,8 @@ import pytest
 
 from flexreward.errors import OutputError
 from flexreward.ledger import State
-from flexreward.serving.shared_ledger import LAPSE_S, Holder, LedgerOwner, RemoteLedger
+from flexreward.serving.ledger_owner import LAPSE_S, Holder, LedgerOwner
+from flexreward.serving.remote_ledger import RemoteLedger
 
 ONE, TWO = Holder("copy-1", "claim-1"), Holder("copy-2", "claim-2")
 

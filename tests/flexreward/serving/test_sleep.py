@@ -10,10 +10,10 @@ import pytest
 from flexreward.errors import AsleepError, EngineError
 from flexreward.serving.contract import Caller, RewardItem
 from flexreward.serving.gate import Gate
+from flexreward.serving.ledger_owner import LedgerOwner
 from flexreward.serving.phase_routes import phase_routes
 from flexreward.serving.phases import At, Phase, Rest, Stand
 from flexreward.serving.resting import Resting
-from flexreward.serving.shared_ledger import LedgerOwner
 from flexreward.types import JudgeRequest, Reason, Unscored
 from tests.flexreward.serving.served import ADMIN, KEY, client_of, service_over
 

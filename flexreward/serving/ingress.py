@@ -99,7 +99,7 @@ class JudgeIngress:
         viewer = admin_of if reward_keys or admin_keys else caller_of
         spoken = dialects.routers(self.service, neutral=self.recipe.neutral)
         asleep = phase_routes(RemotePhases(self.ledger), tuple(self.recipe.judges))
-        reload = reload_routes(Reloader(self.recipe, self.service))
+        reload = reload_routes(Reloader(self.recipe, self.service, ledger=self.ledger))
         routers = [live_routes(self.ledger.board, viewer=viewer), asleep, reload, *spoken]
         if self.recipe.openai:
             routers.append(chat_routes(self.service, hosts=bounds.media_hosts, limits=bounds.limits))

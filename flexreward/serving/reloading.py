@@ -15,12 +15,16 @@ from typing import NamedTuple
 from flexreward.engines.ray import RayEngine
 from flexreward.engines.weights import check_whole, digest
 from flexreward.errors import JudgeError, LaterError, RecipeError, WeightsError
+from flexreward.ledger import Ledger
+from flexreward.ledger import State as Claimed
 from flexreward.serving.recipe import ServeRecipe
 from flexreward.serving.service import JudgeService
 from flexreward.serving.start import APP, put, why
 
 WITHOUT_WEIGHTS = ("scripted", "openai")
 LOOK_S = 5.0
+TURN = "reload"
+"""What is claimed in the ledger, whose other keys are digests. It is never settled."""
 
 
 class State(StrEnum):
@@ -106,34 +110,68 @@ def _folder(recipe: ServeRecipe, model: str) -> Path:
     return folder
 
 
-class Reloader:
-    """``reloaded`` of a server that runs, asked at one of its ingress copies, which the roll-out replaces too."""
+class Cluster:
+    """The application that this server is, as Serve runs it."""
 
-    def __init__(self, recipe: ServeRecipe, service: JudgeService) -> None:
+    async def state(self) -> tuple[State, str]:
+        """How far it is, and why it failed."""
+        return await asyncio.to_thread(_state)
+
+    async def put(self, recipe: ServeRecipe) -> None:
+        """Begin to roll a recipe out; from then on the state is another."""
+        import ray
+
+        # In a process of its own: what describes vLLM's copies imports vLLM, which would hold up the calls here.
+        await ray.remote(put).options(num_cpus=0).remote(recipe)
+
+
+class Reloader:
+    """``reloaded`` of a server that runs, asked at one of its ingress copies, which the roll-out replaces too.
+
+    Each copy knows the recipe that it was made with, so two roll-outs at once would undo each other. Whoever begins one
+    holds a claim in the ledger of all copies meanwhile.
+
+    Args:
+        ledger: Of all ingress copies.
+    """
+
+    def __init__(
+        self, recipe: ServeRecipe, service: JudgeService, *, ledger: Ledger, cluster: Cluster | None = None
+    ) -> None:
         self._recipe = recipe
         self._service = service
+        self._ledger = ledger
+        self._cluster = cluster or Cluster()
+        self._begun: set[asyncio.Task[Reloaded]] = set()
 
     async def reload(self, *, judge: str, model: str, weights: str | None) -> Reloaded:
-        """Begin to roll the weights out. Raises as ``reloaded`` does.
+        """Begin to roll the weights out. Raises as ``reloaded`` does. A caller that goes stops nothing: what it asked
+        for is begun before the next one may.
 
         Raises:
             LaterError: Another roll-out is under way, and this copy may know only what was before it.
         """
-        state, _ = await asyncio.to_thread(_state)
-        if state is State.ROLLING:
-            error = LaterError("a roll-out is under way; ask again when it is through")
-            error.retry_after_s = LOOK_S
-            raise error
-        found = await asyncio.to_thread(reloaded, self._recipe, judge=judge, model=model, weights=weights)
-        import ray
+        begun = asyncio.create_task(self._in_turn(judge, model, weights))
+        self._begun.add(begun)
+        begun.add_done_callback(self._begun.discard)
+        return await asyncio.shield(begun)
 
-        # In a process of its own: what describes vLLM's copies imports vLLM, which would hold up the calls here.
-        await ray.remote(put).options(num_cpus=0).remote(found.recipe)
-        return found
+    async def _in_turn(self, judge: str, model: str, weights: str | None) -> Reloaded:
+        if (await self._ledger.claim(TURN)).state is not Claimed.MINE:
+            raise _later("another reload begins; ask again when it is through")
+        try:
+            state, _ = await self._cluster.state()
+            if state is State.ROLLING:
+                raise _later("a roll-out is under way; ask again when it is through")
+            found = await asyncio.to_thread(reloaded, self._recipe, judge=judge, model=model, weights=weights)
+            await self._cluster.put(found.recipe)
+            return found
+        finally:
+            await self._ledger.release(TURN)
 
     async def runs(self) -> Runs:
         """What runs now, as the engines' copies themselves say."""
-        state, detail = await asyncio.to_thread(_state)
+        state, detail = await self._cluster.state()
         await asyncio.gather(*(self._look(name) for name in self._recipe.judges))
         engines = {name: one.engine for name, one in self._service.judges.items()}
         weights = {name: engine.identity.get("weights") for name, engine in engines.items()}
@@ -148,6 +186,12 @@ class Reloader:
         except TimeoutError:  # its copies are being started
             return
         self._service.followed(name, engine)
+
+
+def _later(why: str) -> LaterError:
+    error = LaterError(why)
+    error.retry_after_s = LOOK_S
+    return error
 
 
 def _state() -> tuple[State, str]:

@@ -10,6 +10,7 @@ ends by itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -75,6 +76,8 @@ class _Sleep:
     phase: Phase
     turn: str
     until: float
+    waits_until: float = -math.inf
+    """For the engine's copies, if none has been heard of: of a sleep that is older than this process."""
 
 
 class _Door(NamedTuple):
@@ -164,20 +167,21 @@ class Phases:
 
     def _next(self, judge: str, sleep: _Sleep, now: float) -> Phase:
         copies = self._copies.get(judge, {}).values()
+        is_heard = bool(copies) or now >= sleep.waits_until
         is_over = now >= sleep.until
         if sleep.phase is Phase.DROWSY:
             if is_over:
                 return Phase.AWAKE
             return Phase.FREEING if self._is_empty(judge, sleep.turn) else Phase.DROWSY
         if sleep.phase is Phase.FREEING and not is_over:
-            return Phase.ASLEEP if all(one.stand is Stand.DOWN for one in copies) else Phase.FREEING
+            return Phase.ASLEEP if is_heard and all(one.stand is Stand.DOWN for one in copies) else Phase.FREEING
         if sleep.phase in (Phase.FREEING, Phase.ASLEEP):
             return Phase.WAKING if is_over else sleep.phase
         if sleep.phase is Phase.WAKING:
             # One that was up when it last spoke may be freeing its memory now: it must have heard of the waking.
             woken = Rest(Phase.WAKING, sleep.turn)
             is_up = all(one.stand is Stand.UP and one.known.same(woken) for one in copies)
-            return Phase.AWAKE if is_up else Phase.WAKING
+            return Phase.AWAKE if is_heard and is_up else Phase.WAKING
         return sleep.phase
 
     def _is_empty(self, judge: str, turn: str) -> bool:
@@ -192,4 +196,5 @@ class Phases:
     def _learn(self, judge: str, rest: Rest) -> None:
         """Take up a sleep from before this process."""
         if judge not in self._sleeps and rest.phase is not Phase.AWAKE:
-            self._sleeps[judge] = _Sleep(rest.phase, rest.turn, self._clock() + rest.left_s)
+            now = self._clock()
+            self._sleeps[judge] = _Sleep(rest.phase, rest.turn, now + rest.left_s, now + LAPSE_S)

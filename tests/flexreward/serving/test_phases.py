@@ -149,6 +149,21 @@ def test_an_owner_that_lost_its_memory_learns_from_ingress_copies_and_engines_wh
         assert world.phase is Phase.WAKING
 
 
+def test_a_new_owner_calls_no_judge_awake_before_it_has_heard_of_a_copy_of_its_engine_or_waited_for_one():
+    for is_heard in (True, False):
+        world = World(copies=("c1",)).slept()
+        world.owner = Phases(clock=lambda world=world: world.now)
+        world.beat()
+        world.owner.wake("j")
+        assert world.phase is Phase.WAKING
+        if is_heard:
+            world.move()
+        else:
+            world.now += LAPSE_S
+            world.beat()
+        assert world.phase is Phase.AWAKE
+
+
 def test_who_was_woken_is_not_put_to_sleep_by_one_that_has_not_heard_of_it():
     world = World().slept()
     world.owner.wake("j")

@@ -115,7 +115,8 @@ def service_of(recipe: RewardRecipe) -> Service:
     from flexreward.serving.admission import Admission
     from flexreward.serving.cohort import Cohorts
     from flexreward.serving.grouping import Grouping
-    from flexreward.serving.service import JudgeService, OpenJudge
+    from flexreward.serving.judges import OpenJudge
+    from flexreward.serving.service import JudgeService
 
     found = resolve_judge(recipe.judge)
     admission = Admission(lanes=found.max_in_flight, max_waiting=sys.maxsize)

@@ -71,9 +71,11 @@ class Grouping:
     ) -> list[Rewarded]:
         """One result an item, in order (see ``contract.Service.rewards``)."""
         method = self._others.get(judge, self._method)
-        call = _Call(service, caller, judge, method, service.shown_at_once(judge, method), _now() + limit_s)
+        call = _Call(service, caller, judge, method, service.judges.shown_at_once(judge, method), _now() + limit_s)
         for place, item in enumerate(items):
-            service.check(_alone(item, call.shown_at_once), caller=caller, judge=judge, where=f"completions[{place}]")
+            service.judges.check(
+                _alone(item, call.shown_at_once), caller=caller, judge=judge, where=f"completions[{place}]"
+            )
         names = await asyncio.to_thread(lambda: [names_of(item) for item in items])  # media may have to be read
         groups = groups_of(items, names)
         count = sum(self._num_judgments(call, group) for group in groups)

@@ -24,6 +24,7 @@ from flexreward.serving.callers import Traffic, admin_of, caller_of
 from flexreward.serving.chat_routes import chat_routes
 from flexreward.serving.gate import Gate
 from flexreward.serving.grouping import Grouping
+from flexreward.serving.judges import OpenJudge, usual_template
 from flexreward.serving.keeper import Owner
 from flexreward.serving.live import live_routes
 from flexreward.serving.logs import log_with_serve
@@ -32,7 +33,7 @@ from flexreward.serving.recipe import Scaling, ServedJudge, ServeRecipe
 from flexreward.serving.reload_routes import reload_routes
 from flexreward.serving.reloading import Reloader
 from flexreward.serving.remote_ledger import RemoteCohorts, RemoteLedger, RemotePhases
-from flexreward.serving.service import JudgeService, OpenJudge
+from flexreward.serving.service import JudgeService
 from flexreward.templates import load_template
 from flexreward.types import JudgeRequest, Unscored
 
@@ -128,7 +129,7 @@ class JudgeIngress:
                 if (why := await _first(opened.recipe, opened.engine)) is None:
                     opened.admission.count(perf_counter() - began)
                     break
-                if not self.service.followed(name, opened.engine):
+                if not self.service.judges.followed(name, opened.engine):
                     log.warning("the judge %s does not answer yet: %s", name, why)
                     await asyncio.sleep(1.0)
             self._cold.remove(name)
@@ -153,9 +154,11 @@ def _together(served: ServedJudge) -> Which:
 
 async def _first(recipe: JudgeRecipe, engine: Engine) -> str | None:
     """Why no judgment came back, if none did. One that cannot be read is one."""
-    template = recipe.template if recipe.template and not load_template(recipe.template).media else None
-    count = load_template(template).num_completions if template else 1
-    judge = open_judge(recipe, template=template or "score", engine=engine)
+    if recipe.template and load_template(recipe.template).media:
+        recipe = recipe.model_copy(update={"template": None})
+    template = usual_template(recipe)
+    count = load_template(template).num_completions
+    judge = open_judge(recipe, template=template, engine=engine)
     judgment = await judge.judge(JudgeRequest(prompt=WARM_UP, completions=("Yes.",) * (count or 2), rubric=WARM_UP))
     outcome = judgment.outcome
     if isinstance(outcome, Unscored) and outcome.reason.is_infrastructure:

@@ -6,13 +6,11 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import Any, cast
 
-from flexreward.config import JudgeRecipe, open_judge
 from flexreward.engines.base import Engine, Prompt, Sampling
-from flexreward.engines.ray import SHARED, RayEngine
+from flexreward.engines.ray import SHARED
 from flexreward.errors import (
     BusyError,
     DeadlineError,
@@ -21,19 +19,16 @@ from flexreward.errors import (
     RecipeError,
     RefusedError,
     SampleError,
-    UserError,
 )
 from flexreward.files.outcomes import header_of
-from flexreward.groups import Method
 from flexreward.judge import Judge
 from flexreward.ledger import Ledger
 from flexreward.reward import reward
-from flexreward.serving.admission import Admission
 from flexreward.serving.board import Tally
 from flexreward.serving.contract import Caller, Judged, Rewarded, RewardItem
 from flexreward.serving.gate import Gate
-from flexreward.templates import load_template, template_ids
-from flexreward.templates.fitting import fitting_id
+from flexreward.serving.judges import Judges, OpenJudge
+from flexreward.templates import template_ids
 from flexreward.types import JudgeRequest, Judgment, OrderOutcome, Reason, Reply, Unscored, Verdict
 
 GRACE_S = 5.0
@@ -42,15 +37,6 @@ log = logging.getLogger(__name__)
 
 GroupRewards = Callable[["JudgeService", Sequence[RewardItem], Caller, str, float], Awaitable[list[Rewarded]]]
 """Rewards from comparing the members of groups: service, items, caller, name of the judge, seconds."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenJudge:
-    """One of the server's judges, its engine open."""
-
-    recipe: JudgeRecipe
-    engine: Engine
-    admission: Admission
 
 
 class JudgeService:
@@ -76,21 +62,18 @@ class JudgeService:
         tally: Tally | None = None,
         gate: Gate | None = None,
     ) -> None:
-        self.judges = dict(judges)
-        self.ledger = ledger
+        self.judges = Judges(judges, ledger=ledger, share_verdicts=share_verdicts)
         self.deadline_s = deadline_s
-        self._share = share_verdicts
         self._group_rewards = group_rewards
         self.tally = tally or Tally()
         self.gate = gate or Gate()
-        self._opened: dict[tuple[str, str, str], Judge] = {}
 
     async def rewards(
         self, items: Sequence[RewardItem], *, caller: Caller, judge: str = "", deadline_s: float | None = None
     ) -> list[Rewarded]:
         if self._group_rewards is not None:
-            judge = self.name_of(judge)
-            self._named(judge)
+            judge = self.judges.name_of(judge)
+            self.judges.named(judge)
             until = self._until(deadline_s)
             async with self.gate.entered(judge, until=until) as is_inside:
                 left_s = until - asyncio.get_running_loop().time()
@@ -100,16 +83,16 @@ class JudgeService:
                 return await self._group_rewards(self, items, caller, judge, left_s)
         requests = [request_of(item) for item in items]
         for i, request in enumerate(requests):
-            self.check(request, caller=caller, judge=judge, where=f"completions[{i}]")
+            self.judges.check(request, caller=caller, judge=judge, where=f"completions[{i}]")
         found: list[Rewarded | None] = [None] * len(items)
         async for one in self.judge(requests, caller=caller, judge=judge, deadline_s=deadline_s):
             found[one.index] = rewarded(one.judgment)
         return [one for one in found if one is not None]
 
     def header(self, *, caller: Caller, judge: str = "", template: str) -> dict[str, Any]:
-        self._named(judge)
+        self.judges.named(judge)
         _check_template(template)
-        return header_of(self._open(self.name_of(judge), template, caller))
+        return header_of(self.judges.open(self.judges.name_of(judge), template, caller))
 
     async def judge(
         self,
@@ -121,11 +104,11 @@ class JudgeService:
         deadline_s: float | None = None,
     ) -> AsyncIterator[Judged]:
         """As in the contract, and what cannot be shown is unscored (``Reason.REFUSED``): the others are judged."""
-        opened = self._named(judge)
+        opened = self.judges.named(judge)
         if template:
             _check_template(template)
         until = self._until(deadline_s)
-        async with self.gate.entered(self.name_of(judge), until=until) as is_inside:
+        async with self.gate.entered(self.judges.name_of(judge), until=until) as is_inside:
             if not is_inside:
                 for i, request in enumerate(requests):
                     yield await self._judged(i, request, template, caller, judge, until)
@@ -172,7 +155,7 @@ class JudgeService:
             BusyError, AsleepError: As ``rewards`` does.
         """
         until = self._until(deadline_s)
-        async with self.gate.entered(self.name_of(judge), until=until) as is_inside:
+        async with self.gate.entered(self.judges.name_of(judge), until=until) as is_inside:
             if not is_inside:
                 raise DeadlineError("the judge was asleep until time was up")
             with self.admitted(judge, 1, deadline_s=until - asyncio.get_running_loop().time()):
@@ -198,7 +181,7 @@ class JudgeService:
     ) -> None:
         """Hand on each reply, then what ended them."""
         try:
-            async with asyncio.timeout_at(until), self._named(judge).admission.lane() as count:
+            async with asyncio.timeout_at(until), self.judges.named(judge).admission.lane() as count:
                 async with aclosing(self._written(prompt, sampling, judge)) as replies:
                     async for reply in replies:
                         put(reply)
@@ -213,7 +196,7 @@ class JudgeService:
         """All replies are of one model: what stands there now is asked where none had come yet."""
         num_written = 0
         while True:
-            engine = self._named(judge).engine
+            engine = self.judges.named(judge).engine
             engine.can.check(prompt)
             _check(sampling, engine, prompt)
             try:
@@ -225,30 +208,8 @@ class JudgeService:
                     raise EngineError("the engine ended without a reply")
                 return
             except EngineError:
-                if not self.followed(judge, engine) or num_written:
+                if not self.judges.followed(judge, engine) or num_written:
                     raise
-
-    def check(
-        self, request: JudgeRequest, *, caller: Caller, judge: str = "", template: str = "", where: str = "the request"
-    ) -> None:
-        """Refuse a request that the judge cannot be shown.
-
-        Raises:
-            UserError: One line that begins with ``where``.
-        """
-        try:
-            self._open(judge, template or self._fitting(request, judge), caller).template.render(request)
-        except UserError as error:
-            raise SampleError(f"{where}: {error}") from error
-
-    def shown_at_once(self, judge: str, method: Method) -> int | None:
-        """Completions in one judgment for such rewards; ``None`` is any number."""
-        if method in ("win_rate", "bradley_terry"):
-            return 2
-        own = self._named(judge).recipe.template
-        if method == "listwise" or own is None:
-            return None if method == "listwise" else 1
-        return load_template(own).num_completions
 
     @contextmanager
     def admitted(self, judge: str, count: int, *, deadline_s: float) -> Iterator[Callable[[], None]]:
@@ -259,7 +220,7 @@ class JudgeService:
             BusyError: They could not be answered in time.
         """
         self._admit(judge, count, deadline_s)
-        admission, left = self._named(judge).admission, count
+        admission, left = self.judges.named(judge).admission, count
 
         def ended() -> None:
             nonlocal left
@@ -276,80 +237,31 @@ class JudgeService:
         """A judgment that is admitted already, by then."""
         return (await self._judged(0, request, "", caller, judge, until)).judgment
 
-    def followed(self, judge: str, engine: Engine) -> bool:
-        """Whether a judge's engine runs another model than ``engine`` does: from now on the judge is that one.
-
-        A calibrated judge follows none, since its calibrator was fitted to the model that it had.
-        """
-        opened = self._named(judge)
-        if opened.recipe.calibrator is not None:
-            return False
-        if opened.engine is engine and isinstance(engine, RayEngine) and (newer := engine.successor()) is not None:
-            name = self.name_of(judge)
-            log.warning("the engine of the judge %s runs another model now", name)
-            self.judges[name] = replace(opened, engine=newer)
-            self._opened = {key: one for key, one in self._opened.items() if self.name_of(key[0]) != name}
-        return self._named(judge).engine is not engine
-
     def waiting(self) -> dict[str, int]:
         """Judgments accepted and not yet answered, by judge."""
         return {name: one.admission.accepted for name, one in self.judges.items()}
 
     def _admit(self, judge: str, count: int, deadline_s: float) -> None:
         try:
-            self._named(judge).admission.admit(count, deadline_s=deadline_s)
+            self.judges.named(judge).admission.admit(count, deadline_s=deadline_s)
         except BusyError:
-            self.tally.refused(self.name_of(judge))
+            self.tally.refused(self.judges.name_of(judge))
             raise
-
-    def name_of(self, judge: str) -> str:
-        return judge or next(iter(self.judges))
 
     def _until(self, deadline_s: float | None) -> float:
         """When a call's time is up, by the event loop's clock."""
         return asyncio.get_running_loop().time() + min(deadline_s or self.deadline_s, self.deadline_s)
 
-    def _named(self, name: str) -> OpenJudge:
-        if not name:
-            return next(iter(self.judges.values()))
-        if name not in self.judges:
-            raise RecipeError(f"judge: no judge {name!r}, expected one of {', '.join(self.judges)}")
-        return self.judges[name]
-
-    def _fitting(self, request: JudgeRequest, judge: str) -> str:
-        """The recipe's template where it judges so many completions, else the one that fits."""
-        own = self._named(judge).recipe.template
-        fits = fitting_id(request.completions, request.media)
-        if own is not None and (fits is None or self._judges_as_many(own, len(request.completions))):
-            return own
-        if fits is None:
-            raise SampleError("no bundled template shows such completions with such media; name one by template")
-        return fits
-
-    @staticmethod
-    def _judges_as_many(template: str, count: int) -> bool:
-        takes = load_template(template).num_completions
-        return takes == count or (takes is None and count > 1)
-
-    def _open(self, name: str, template: str, caller: Caller) -> Judge:
-        namespace = "" if self._share else caller.namespace
-        key = (name, template, namespace)
-        if key not in self._opened:
-            one = self._named(name)
-            opened = open_judge(one.recipe, template=template, ledger=self.ledger, engine=one.engine)
-            self._opened[key] = opened.variant(namespace=namespace)
-        return self._opened[key]
-
     async def _judged(
         self, index: int, request: JudgeRequest, template: str, caller: Caller, name: str, until: float
     ) -> Judged:
         while True:
-            engine = self._named(name).engine
+            engine = self.judges.named(name).engine
             judgment = await self._judgment(request, template, caller, name, until)
             # Half of it may be from before: all of it is asked anew of what stands there now.
-            if not (_failed(judgment) and self.followed(name, engine)):
+            if not (_failed(judgment) and self.judges.followed(name, engine)):
                 break
-        self.tally.judged(self.name_of(name), request, judgment)
+        self.tally.judged(self.judges.name_of(name), request, judgment)
         return Judged(index=index, judgment=judgment)
 
     async def _judgment(
@@ -357,11 +269,11 @@ class JudgeService:
     ) -> Judgment:
         began = perf_counter()
         SHARED.set(_shared(request))  # of this task alone
-        judge = self._open(name, template or self._named(name).recipe.template or "score", caller)
+        judge = self.judges.open(name, template or self.judges.usual(name), caller)
         try:
-            judge = self._open(name, template or self._fitting(request, name), caller)
+            judge = self.judges.open(name, template or self.judges.fitting(request, name), caller)
             async with asyncio.timeout_at(until + GRACE_S):
-                async with self._named(name).admission.lane() as count:
+                async with self.judges.named(name).admission.lane() as count:
                     if asyncio.get_running_loop().time() >= until:
                         return _late(judge, request, began)
                     judgment = await judge.judge(request, until=until)

@@ -14,7 +14,8 @@ from flexreward.engines.scripted import ScriptedEngine
 from flexreward.ledger import Ledger
 from flexreward.serving.admission import Admission
 from flexreward.serving.app import Bounds, build_app
-from flexreward.serving.service import JudgeService, OpenJudge
+from flexreward.serving.judges import OpenJudge
+from flexreward.serving.service import JudgeService
 
 KEY, OTHER, ADMIN = "reward-key-0123456789", "second-key-0123456789", "admin-key-0123456789"
 

@@ -15,7 +15,8 @@ from flexreward.serving.admission import Admission
 from flexreward.serving.cohort import Cohorts
 from flexreward.serving.contract import Caller, Rewarded, RewardItem
 from flexreward.serving.grouping import Grouping
-from flexreward.serving.service import JudgeService, OpenJudge
+from flexreward.serving.judges import OpenJudge
+from flexreward.serving.service import JudgeService
 from flexreward.types import Media, Message, Reason
 
 WORTH = re.compile(r"worth ([0-9.]+)")
@@ -284,5 +285,5 @@ async def test_the_same_judge_compares_by_the_template_that_fits_and_by_its_own_
     one = RewardItem(prompt="q", completion="worth 7")
     assert values(await served("score", "win_rate").rewards([one, *items("worth 2", prompt="q")], caller=ME)) == [1, 0]
     assert values(await served("pair", "score").rewards(items("worth 10", "worth 1"), caller=ME)) == [1.0, 0.0]
-    assert served("pair", "score").shown_at_once("", "score") == 2
-    assert served("score", "score").shown_at_once("", "listwise") is None
+    assert served("pair", "score").judges.shown_at_once("", "score") == 2
+    assert served("score", "score").judges.shown_at_once("", "listwise") is None

@@ -14,7 +14,8 @@ from flexreward.ledger import Ledger
 from flexreward.order import flip
 from flexreward.serving.admission import Admission
 from flexreward.serving.contract import Caller
-from flexreward.serving.service import JudgeService, OpenJudge
+from flexreward.serving.judges import OpenJudge
+from flexreward.serving.service import JudgeService
 from flexreward.types import JudgeRequest, Reply
 
 PAIR = JudgeRequest(prompt="Which?", completions=("ends in 3", "ends in 8"))
@@ -111,7 +112,7 @@ async def test_a_judge_with_a_calibrator_follows_no_other_model():
     engine = service.judges["main"].engine
     service.judges["main"] = replace(service.judges["main"], recipe=RECIPE.model_copy(update={"calibrator": "c.json"}))
     await engine.look()
-    assert not service.followed("main", engine)
+    assert not service.judges.followed("main", engine)
     assert service.judges["main"].engine is engine
 
 

@@ -17,7 +17,8 @@ from flexreward.serving.app import Bounds, build_app
 from flexreward.serving.cohort import Cohorts
 from flexreward.serving.dialects import routers
 from flexreward.serving.grouping import Grouping
-from flexreward.serving.service import JudgeService, OpenJudge
+from flexreward.serving.judges import OpenJudge
+from flexreward.serving.service import JudgeService
 from tests.flexreward.serving.served import digits
 
 USER = "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"

@@ -41,6 +41,8 @@ TINY = BUNDLED / "tiny-judge.yaml"
 ENV = "FLEXREWARD_RECIPE"
 SERVED = "served"
 """In place of an engine: a flexreward server judges (see ``flexreward.served``)."""
+ADAPTED = ("transformers", "vllm")
+"""Engines that take an adapter."""
 HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 
 
@@ -62,6 +64,9 @@ class EngineRecipe(BaseModel):
     """A folder, a hub id, or what a plug-in engine makes of it; ``scripted:longer`` needs no model."""
     engine: str = "transformers"
     """``transformers``, ``vllm``, ``openai``, ``scripted``, or a class of your own, ``package.module:Class``."""
+    lora: str | None = None
+    """Folder of a LoRA adapter over the model, as peft saves it; ``transformers`` merges it into the weights, ``vllm``
+    applies it beside them."""
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
     attention: Literal["auto", "eager", "sdpa", "flash_attention_2"] = "auto"
     batch_size: Annotated[int, Field(ge=1)] = 32
@@ -83,6 +88,14 @@ class EngineRecipe(BaseModel):
     def _known_limits(cls, value: dict[str, Any]) -> dict[str, Any]:
         read_limits(value)
         return value
+
+    @model_validator(mode="after")
+    def _adapted(self) -> EngineRecipe:
+        if self.lora is not None and self.engine not in ADAPTED:
+            raise ValueError(f"lora is of the engines {' and '.join(ADAPTED)}, found {self.engine}; leave it out")
+        if self.lora is not None and "lora" in self.options:
+            raise ValueError("lora stands in options too; leave it out there")
+        return self
 
     @property
     def limits(self) -> Limits:
@@ -176,10 +189,14 @@ def load_recipe(path: str | Path) -> JudgeRecipe:
 
 
 def load_as(kind: type[R], path: Path) -> R:
-    """A recipe of that kind from a YAML file, the model's folder resolved."""
-    recipe = parse_as(kind, read_yaml(path), str(path))
-    folder = path.parent / recipe.model
-    return recipe.model_copy(update={"model": str(folder)}) if folder.is_dir() else recipe
+    """A recipe of that kind from a YAML file, the folders that it names resolved."""
+    return with_folders(parse_as(kind, read_yaml(path), str(path)), path.parent)
+
+
+def with_folders(recipe: R, folder: Path) -> R:
+    """A recipe whose model and adapter are those that lie in ``folder``, where they do."""
+    named = {name: value for name in ("model", "lora") if (value := getattr(recipe, name)) is not None}
+    return recipe.model_copy(update={name: str(folder / it) for name, it in named.items() if (folder / it).is_dir()})
 
 
 def parse_recipe(fields: Mapping[str, Any], where: str) -> JudgeRecipe:
@@ -293,6 +310,8 @@ def open_engine(recipe: EngineRecipe) -> Engine:
             "batch_size": recipe.batch_size,
             "decoder": decoder,
         }
+        if recipe.lora is not None:
+            own["lora"] = recipe.lora
         return load_engine("transformers", model=recipe.model, **own, **recipe.options)
     if recipe.engine == "openai":
         remote: dict[str, Any] = {"max_connections": recipe.max_in_flight, "decoder": decoder}
@@ -316,7 +335,12 @@ def vllm_options(recipe: EngineRecipe) -> dict[str, Any]:
     for field in ("attention", "device"):
         if getattr(recipe, field) != "auto":
             raise RecipeError(f"{field}: vLLM chooses its own, found {getattr(recipe, field)!r}; leave it out")
-    own = {"model": recipe.model, "dtype": recipe.dtype, "decoder": shared_decoder(recipe.limits, recipe.caps)}
+    own = {
+        "model": recipe.model,
+        "lora": recipe.lora,
+        "dtype": recipe.dtype,
+        "decoder": shared_decoder(recipe.limits, recipe.caps),
+    }
     return own | recipe.options
 
 

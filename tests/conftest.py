@@ -90,6 +90,28 @@ def tiny_checkpoint(folder: Path, *, seed: int = 0, **config: Any) -> Path:
     return folder
 
 
+def tiny_adapter(model: Path, folder: Path, *, alpha: float = 16, merged: Path | None = None) -> Path:
+    """A random LoRA adapter over ``model``, saved in ``folder``; ``merged`` gets the model that it makes of it."""
+    import shutil
+    import warnings
+
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    layers = ["q_proj", "v_proj", "o_proj", "gate_proj", "down_proj"]
+    config = LoraConfig(r=4, lora_alpha=alpha, target_modules=layers, init_lora_weights=False)
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore")
+        torch.manual_seed(0)
+        tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(model), config)
+        tuned.save_pretrained(folder)
+        if merged is not None:
+            shutil.copytree(model, merged)
+            tuned.merge_and_unload().save_pretrained(merged)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a tiny random model that every test may read."""
@@ -110,6 +132,12 @@ def make_checkpoint(tmp_path: Path) -> Callable[..., Path]:
 def tiny() -> Callable[..., Path]:
     """``tiny(folder, **config)`` saves a tiny random model there."""
     return tiny_checkpoint
+
+
+@pytest.fixture(scope="session")
+def adapter() -> Callable[..., Path]:
+    """``adapter(model, folder, merged=folder)`` saves a random adapter there, and what it makes of the model."""
+    return tiny_adapter
 
 
 @pytest.fixture

@@ -55,6 +55,7 @@ def _judge(resolved: JudgeRecipe, recipe: str) -> str:
 
     from flexreward.calibrator import load_calibrator
     from flexreward.engines import ENGINES
+    from flexreward.engines.adapter import Adapter
     from flexreward.errors import RecipeError
     from flexreward.stops import name_of_stop
     from flexreward.templates import load_template
@@ -72,6 +73,8 @@ def _judge(resolved: JudgeRecipe, recipe: str) -> str:
 
         remote = read_options(resolved.model, resolved.options)
         at.append(f"at {remote.base_url} (its weights cannot be verified)")
+    if resolved.lora:
+        at.append(f"with the adapter {resolved.lora} (rank {Adapter(Path(resolved.lora)).rank})")
     more = [f"{resolved.waits} wait(s)"] if resolved.waits else []
     if resolved.think:
         more.append(f"at most {resolved.think} tokens of thought, then a forced answer")

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 import transformers
 
+from flexreward.engines.adapter import Adapter
 from flexreward.engines.base import Prompt, Sampling
 from flexreward.engines.batching import Job
 from flexreward.engines.loading import Loaded, load
@@ -34,6 +35,7 @@ class TransformersEngine:
         batch_size: Replies written side by side.
         prefill_size: Prompts read together; by default 8 on the CPU, where more gain nothing, 32 on a GPU.
         max_context: Tokens of prompt and reply together; by default what the model's config says.
+        lora: Folder of an adapter that peft saved, merged into the weights as they are loaded.
         min_pixels: Smallest image that is shown as it is, smaller ones being enlarged; by default the checkpoint's.
         max_pixels: The largest; larger ones are made smaller.
         processor: Folder or hub id of a base model, for the settings of image and sound processors that a checkpoint
@@ -55,6 +57,7 @@ class TransformersEngine:
         batch_size: int = 32,
         prefill_size: int | None = None,
         max_context: int | None = None,
+        lora: str | Path | None = None,
         min_pixels: int | None = None,
         max_pixels: int | None = None,
         processor: str | Path | None = None,
@@ -63,7 +66,10 @@ class TransformersEngine:
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
+        adapter = None if lora is None else Adapter(Path(lora))
         loaded = load(model, device=device, dtype=dtype, attention=attention)
+        if adapter is not None:
+            loaded = replace(loaded, model=adapter.merged(loaded.model).eval())
         limits = (max_context, getattr(loaded.model.config.get_text_config(), "max_position_embeddings", None))
         self.reader = Reader(
             loaded.config,
@@ -85,6 +91,7 @@ class TransformersEngine:
             "weights": loaded.digest,
             "dtype": loaded.dtype,
             "attention": loaded.attention,
+            **({} if adapter is None else {"lora": adapter.digest}),
             **self.reader.identity,
         }
         self.model = loaded.model

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from flexreward.engines import vllm_start
+from flexreward.engines.adapter import Adapter
 from flexreward.engines.base import Capabilities
 from flexreward.engines.checkpoint import Checkpoint, read_checkpoint
 from flexreward.engines.reading import Reader
 from flexreward.engines.vllm_models import View
-from flexreward.errors import JudgeError
 from flexreward.media.decoder import Decoder
 
 
@@ -101,24 +100,6 @@ def open_checkpoint(
         adapter=adapter,
         view=view,
     )
-
-
-class Adapter:
-    """A LoRA adapter's folder, as peft saves it."""
-
-    def __init__(self, folder: Path) -> None:
-        config, weights = folder / "adapter_config.json", folder / "adapter_model.safetensors"
-        for path in (config, weights):
-            if not path.is_file():
-                raise JudgeError(f"{folder}: no {path.name}; name the folder that peft's save_pretrained wrote")
-        self.folder = folder
-        self.rank = int(json.loads(config.read_text())["r"])
-        self.digest = hashlib.sha256(config.read_bytes() + weights.read_bytes()).hexdigest()
-
-    def request(self) -> Any:
-        from vllm.lora.request import LoRARequest
-
-        return LoRARequest(lora_name="judge", lora_int_id=1, lora_path=str(self.folder.absolute()))
 
 
 def _identity(

@@ -21,7 +21,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from flexreward.config import JudgeRecipe, load_recipe, parse_recipe, read_yaml, resolve_judge
+from flexreward.config import JudgeRecipe, load_recipe, parse_recipe, read_yaml, resolve_judge, with_folders
 from flexreward.errors import RecipeError
 from flexreward.fingerprint import digest
 
@@ -297,9 +297,7 @@ def _copies(value: Any, where: str) -> Any:
 
 def _judge(value: Any, where: str, folder: Path) -> JudgeRecipe:
     if isinstance(value, Mapping):
-        recipe = parse_recipe(value, where)
-        found = folder / recipe.model
-        return recipe.model_copy(update={"model": str(found)}) if found.is_dir() else recipe
+        return with_folders(parse_recipe(value, where), folder)
     if not isinstance(value, str):
         raise RecipeError(f"{where}: expected a judge's name or its fields, found {value!r}")
     if value.endswith((".yaml", ".yml")):

@@ -87,9 +87,10 @@ def reloaded(recipe: ServeRecipe, *, judge: str, model: str, weights: str | None
         raise WeightsError(f"model: {error}") from error
     if weights is not None and found != weights:
         raise WeightsError(f"digest: expected {weights}, found {found} in {model}; is it still being written?")
-    newer = served.model_copy(
-        update={"judge": served.judge.model_copy(update={"model": str(folder)}), "weights": found}
-    )
+    # An adapter was trained over the weights that the judge had: over others it would be a judge that nobody made.
+    options = {name: value for name, value in served.judge.options.items() if name != "lora"}
+    whole = served.judge.model_copy(update={"model": str(folder), "lora": None, "options": options})
+    newer = served.model_copy(update={"judge": whole, "weights": found})
     return Reloaded(name, found, recipe.model_copy(update={"judges": {**recipe.judges, name: newer}}))
 
 
@@ -185,7 +186,7 @@ class Reloader:
                 await engine.look()
         except TimeoutError:  # its copies are being started
             return
-        self._service.followed(name, engine)
+        self._service.judges.followed(name, engine)
 
 
 def _later(why: str) -> LaterError:

@@ -2,7 +2,15 @@ import re
 
 import pytest
 
-from flexreward.config import JudgeRecipe, load_recipe, open_engine, open_judge, resolve_judge
+from flexreward.config import (
+    JudgeRecipe,
+    engine_part,
+    load_recipe,
+    open_engine,
+    open_judge,
+    resolve_judge,
+    vllm_options,
+)
 from flexreward.errors import RecipeError
 
 
@@ -35,6 +43,8 @@ BAD = {
     "model: m\naggregate: majority\nstop: soon\n": "and at most 0.25, found 'soon'",
     "model: m\ntop_p: 0\n": "top_p: Input should be greater than 0",
     "model: m\nmodel: n\n": "line 2: the field 'model' stands twice",
+    "model: m\nengine: openai\nlora: a\n": "lora is of the engines transformers and vllm, found openai; leave it out",
+    "model: m\nlora: a\noptions: {lora: b}\n": "lora stands in options too; leave it out there",
     "model: [\n": "line 2: not YAML",
     "model: !!python/object/apply:os.system [ls]\n": "line 1: not YAML",
     "- model\n": "expected fields such as 'model: NAME', found list",
@@ -58,6 +68,13 @@ def test_a_model_folder_is_seen_from_the_recipe_and_a_hub_id_stays_one(tmp_path)
     (tmp_path / "weights").mkdir()
     assert load_recipe(write(tmp_path, "model: weights\n")).model == str(tmp_path / "weights")
     assert load_recipe(write(tmp_path, "model: org/judge-7b\nvotes: 3\ntemperature: 1\n")).model == "org/judge-7b"
+
+
+def test_an_adapters_folder_is_seen_from_the_recipe_and_goes_to_the_engine_that_applies_it(tmp_path):
+    (tmp_path / "adapter").mkdir()
+    recipe = load_recipe(write(tmp_path, "model: org/judge-7b\nlora: adapter\nengine: vllm\n"))
+    assert recipe.lora == vllm_options(recipe)["lora"] == str(tmp_path / "adapter")
+    assert engine_part(recipe).lora == recipe.lora
 
 
 def test_a_judge_is_named_in_each_of_its_ways(tmp_path, monkeypatch):

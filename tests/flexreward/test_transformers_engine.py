@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from flexreward.engines import load_engine
+from flexreward.engines.adapter import Adapter
 from flexreward.engines.base import Prompt, Sampling, begins
 from flexreward.engines.batching import admissible, groups
 from flexreward.engines.sampling import Draw, draw, odds, uniform
@@ -54,6 +55,28 @@ async def replies(engine, prompt, sampling):
 
 async def texts(engine, prompt, sampling):
     return [reply.text for reply in await replies(engine, prompt, sampling)]
+
+
+async def test_an_adapter_is_in_the_weights_and_in_the_name_of_the_engine(checkpoint, engine, adapter, tmp_path):
+    folder = adapter(checkpoint, tmp_path / "adapter", merged=tmp_path / "merged")
+    adapted, merged = TransformersEngine(checkpoint, lora=folder), TransformersEngine(tmp_path / "merged")
+    asked = [Prompt(system=SYSTEM, user=user) for user in USERS[:3]]
+    greedy = Sampling(max_tokens=24)
+    written = [await texts(adapted, one, greedy) for one in asked]
+    assert written == [await texts(merged, one, greedy) for one in asked]
+    assert written != [await texts(engine, one, greedy) for one in asked]
+    assert adapted.identity == engine.identity | {"lora": Adapter(folder).digest}
+    await adapted.close()
+    await merged.close()
+    with pytest.raises(JudgeError, match=r"no adapter_config.json; name the folder that peft"):
+        TransformersEngine(checkpoint, lora=checkpoint)
+
+
+async def test_an_adapter_of_another_model_is_one_line(make_checkpoint, checkpoint, adapter, tmp_path):
+    folder = adapter(make_checkpoint(hidden_size=64), tmp_path / "adapter")
+    with pytest.raises(JudgeError, match="this adapter is of another model") as error:
+        TransformersEngine(checkpoint, lora=folder)
+    assert "\n" not in str(error.value)
 
 
 async def until(holds):

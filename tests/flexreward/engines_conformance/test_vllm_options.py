@@ -4,7 +4,6 @@ import asyncio
 import importlib.util
 import json
 import shutil
-import warnings
 
 import pytest
 import torch
@@ -198,22 +197,14 @@ async def test_weights_of_eight_bits_are_run_in_bfloat16_and_say_nearly_the_same
 
 
 @pytest.mark.vllm
-async def test_an_adapter_writes_what_the_merged_model_writes_and_a_closed_engine_nothing(on_vllm, qwen, tmp_path):
-    from peft import LoraConfig, get_peft_model
-    from transformers import AutoModelForCausalLM
-
-    config = LoraConfig(r=4, lora_alpha=16, target_modules=["q_proj", "v_proj"], init_lora_weights=False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        tuned = get_peft_model(AutoModelForCausalLM.from_pretrained(qwen), config)
-        tuned.save_pretrained(tmp_path / "adapter")
-        shutil.copytree(qwen, tmp_path / "merged")
-        tuned.merge_and_unload().save_pretrained(tmp_path / "merged")
+async def test_an_adapter_writes_what_the_merged_model_writes_and_a_closed_engine_nothing(
+    on_vllm, qwen, adapter, tmp_path
+):
+    folder = adapter(qwen, tmp_path / "adapter", merged=tmp_path / "merged")
     merged, plain = TransformersEngine(tmp_path / "merged"), TransformersEngine(qwen)
-    engine = on_vllm(qwen, max_context=512, lora=tmp_path / "adapter")
+    engine = on_vllm(qwen, max_context=512, lora=folder)
     assert await greedy(engine) == await greedy(merged) != await greedy(plain)
     assert len(engine.identity["lora"]) == 64
-    assert json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())["r"] == 4
 
     under_way = asyncio.create_task(anext(engine.generate(PROMPTS[0], Sampling(temperature=1, max_tokens=400))))
     await asyncio.sleep(0.05)

@@ -58,6 +58,15 @@ def test_the_recipe_has_the_new_weights_by_their_digest_and_nothing_else_is_chan
     assert reloaded(found.recipe, judge="main", model="round-2", weights=found.weights).recipe == found.recipe
 
 
+def test_an_adapter_that_was_trained_over_the_old_weights_is_left_out_with_them(folder):
+    judge = {"model": str(folder / "allowed/round-1"), "engine": "vllm"}
+    for adapted in ({"lora": "a"}, {"options": {"lora": "a", "max_context": 512}}):
+        before = recipe(folder, judges={"main": judge | adapted})
+        served = reloaded(before, judge="", model="round-2", weights=None).recipe.judges["main"].judge
+        assert (served.lora, "lora" in served.options) == (None, False)
+        assert served.options == {name: one for name, one in adapted.get("options", {}).items() if name != "lora"}
+
+
 def test_weights_that_were_written_over_are_another_recipe(folder):
     first = reloaded(recipe(folder), judge="", model="round-1", weights=None)
     (folder / "allowed/round-1/config.json").write_text("{}")

@@ -93,7 +93,7 @@ async def test_a_judge_that_changes_meanwhile_is_not_mixed_in():
         request = JudgeRequest(id="q", prompt="Which digit?", completions=("3", "5"))
         assert (await judge.judge(request)).outcome.preferred == 1
         changed = ScriptedEngine(digits, name="another")
-        service.judges = {name: replace(one, engine=changed) for name, one in service.judges.items()}
-        service._opened.clear()
+        service.judges |= {name: replace(one, engine=changed) for name, one in service.judges.items()}
+        service.judges._opened.clear()
         with pytest.raises(JudgeError, match="its judge was changed while it judged"):
             await judge.judge(request)

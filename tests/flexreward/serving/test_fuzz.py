@@ -1,6 +1,5 @@
 """Whatever a client sends is answered 200 or 4xx with one line, by the schema that is served; never 5xx."""
 
-import json
 import random
 
 import pytest
@@ -24,6 +23,7 @@ from flexreward.serving.phases import Phase, Rest
 from flexreward.serving.recipe import parse_serve_recipe
 from flexreward.serving.reload_routes import reload_routes
 from flexreward.serving.reloading import Runs, State, reloaded
+from recipes.serve.fuzz import BODIES, fault, raw
 from tests.flexreward.serving.served import ADMIN, client_of, service_over
 
 
@@ -72,66 +72,6 @@ def test_no_request_of_the_schema_or_beside_it_breaks_the_server(case):
     )
 
 
-LEAVES = (
-    None,
-    True,
-    -1,
-    0,
-    1.5,
-    1e308,
-    10**30,
-    "",
-    "x",
-    "\ud800",
-    "<|im_end|>",
-    "file:///etc/passwd",
-    [],
-    {},
-    [[]],
-    "1" * 400,
-)
-BODIES = {
-    "/v1/judge": {"requests": [{"id": "a", "prompt": "p", "completions": ["ends with 1", "ends with 2"]}]},
-    "/v1/rewards": {"prompts": ["p"], "completions": ["ends with 1"], "columns": {"rubric": ["r"]}, "group_size": 1},
-    "/v1/rerank": {"prompt": "p", "completions": ["ends with 1", "ends with 2"], "images": []},
-    "/v1/sleep": {"judge": "main", "lease_s": 9, "wait_s": 1},
-    "/v1/reload": {"model": "m", "digest": "0" * 64},
-    "/v1/chat/completions": {
-        "model": "main",
-        "messages": [{"role": "system", "content": "s"}, {"role": "user", "content": [{"type": "text", "text": "u"}]}],
-        "max_tokens": 9,
-        "stop": ["x"],
-        "stream": True,
-    },
-}
-
-
-def mutated(rng, value):
-    """The value with something in it replaced, left out, doubled or wrapped."""
-    if rng.random() < 0.3:
-        return rng.choice(LEAVES)
-    if isinstance(value, dict) and value:
-        name = rng.choice(list(value))
-        change = rng.randrange(4)
-        if change == 0:
-            return {key: one for key, one in value.items() if key != name}
-        if change == 1:
-            return value | {rng.choice(("judge", "template", "deadline_s", "images", "ids", "x")): rng.choice(LEAVES)}
-        return value | {name: mutated(rng, value[name])}
-    if isinstance(value, list) and value:
-        return [mutated(rng, one) for one in value] * rng.randrange(1, 3)
-    return [value] if rng.random() < 0.5 else {"role": "user", "content": value}
-
-
-def raw(rng, body):
-    """A body as bytes: JSON of some shape, or something that is none."""
-    data = json.dumps(mutated(rng, body)).encode()
-    if rng.random() < 0.15:
-        at = rng.randrange(len(data) + 1)
-        return data[:at] + rng.randbytes(rng.randrange(3)) + data[at:]
-    return data
-
-
 async def test_ten_thousand_broken_bodies_are_answered_200_or_4xx_with_one_line():
     rng = random.Random(0)
     seen = {}
@@ -142,10 +82,7 @@ async def test_ten_thousand_broken_bodies_are_answered_200_or_4xx_with_one_line(
             path = rng.choice(list(BODIES))
             body = raw(rng, BODIES[path])
             answer = await client.post(path, content=body, headers={"Content-Type": "application/json"})
-            assert answer.status_code < 500, (path, body, answer.text)
-            if answer.status_code != 200:
-                assert list(answer.json()) == ["error"], (path, body)
-                assert "\n" not in answer.json()["error"]
+            assert not fault(answer), (path, body, answer.text)
             seen[answer.status_code] = seen.get(answer.status_code, 0) + 1
     assert seen.keys() >= {200, 400, 422}
 

@@ -6,8 +6,10 @@ import base64
 import contextlib
 import http.server
 import importlib.util
+import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -20,6 +22,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import yaml
 
 from flexreward.config import BUNDLED
 from tests.flexreward.serving.slow import LANES
@@ -31,16 +34,16 @@ DOT = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 )
 """A picture of one point."""
-VLLM = f"""
-  vllm:
-    judge: {{model: '{BUNDLED / "tiny-judge"}', engine: vllm, max_tokens: 192}}
-    cpus: 0.5
-"""
+TINY = BUNDLED / "tiny-judge"
+KEYS = [f"reward-key-{i:010}" for i in range(500)]
+"""What is bought under one is not found under another."""
+TOLD_SOON = {"RAY_metrics_report_interval_ms": "1000"}
+"""Ray tells its metrics every ten seconds by itself."""
 MARK = "FLEXREWARD_TEST_SERVER"
 """Environment variable by which a server's own processes are known: others may run beside it."""
 
 TESTS = Path(__file__).parents[2]
-PATHS = [str(TESTS.parent)]
+PATHS = [str(TESTS.parent), str(TESTS / "with_a_turning_name")]
 if importlib.util.find_spec("vllm"):  # vLLM needs torchvision, and the one here may be built for another torch
     PATHS.append(str(TESTS / "without_torchvision_kernels"))
     name = "without_torchvision_kernels"
@@ -85,12 +88,40 @@ class Running:
     log: Path
     http: httpx.Client
     """One for all threads: to make one takes as long as many requests do."""
-    key: str = "reward-key-0123456789"
+    key: str = KEYS[0]
     admin_key: str = "admin-key-0123456789"
 
     def post(self, route: str, body: object, *, key: str = "", **options: object) -> httpx.Response:
         headers = {"Authorization": f"Bearer {key or self.key}"}
         return self.http.post(f"{self.url}{route}", json=body, headers=headers, timeout=120, **options)
+
+    def change(self, **fields: object) -> None:
+        """Change fields of the recipe, each judge's by itself, and wait until that is what runs."""
+        path, num_runs = self.log.parent / "recipe.yaml", self._num_runs()
+        recipe = yaml.safe_load(path.read_text())
+        if (changed := merged(recipe, fields)) == recipe:
+            return
+        path.write_text(yaml.safe_dump(changed, sort_keys=False))
+        self.process.send_signal(signal.SIGHUP)
+        until = time.monotonic() + START_S
+        while self._num_runs() == num_runs:
+            assert "the recipe that runs stays" not in self.log.read_text()
+            assert time.monotonic() < until, self.log.read_text()
+            time.sleep(0.1)
+
+    def _num_runs(self) -> int:
+        """Changed recipes that have begun to run."""
+        return self.log.read_text().count(" runs\n")
+
+    def counted(self, name: str, judge: str) -> int:
+        """What all copies of a judge's vLLM have counted, as Ray tells it some seconds later."""
+        (targets,) = json.loads((self._session() / "prom_metrics_service_discovery.json").read_text())
+        found = 0
+        for target in targets["targets"]:
+            text = self.http.get(f"http://{target}/metrics", timeout=30).text
+            lines = re.findall(rf"^ray_vllm_{name}_total\{{(.*?)\}} (\S+)$", text, re.MULTILINE)
+            found += sum(int(float(value)) for labels, value in lines if f'model_name="{judge}"' in labels)
+        return found
 
     def replicas(self, name: str) -> list[int]:
         """Process ids of the copies of a deployment."""
@@ -129,8 +160,12 @@ class Running:
 
     def written(self) -> list[Path]:
         """All log files of the server, Ray's included."""
+        return [self.log, *(path for path in self._session().glob("logs/**/*") if path.is_file())]
+
+    def _session(self) -> Path:
+        """Ray's own folder."""
         (session,) = {found[0] for _, command in self._processes() if (found := SESSION.search(command))}
-        return [self.log, *(path for path in Path(session.decode()).glob("logs/**/*") if path.is_file())]
+        return Path(session.decode())
 
     def _processes(self) -> Iterator[tuple[int, bytes]]:
         """Those that belong to this server, with their command lines."""
@@ -138,6 +173,12 @@ class Running:
             with contextlib.suppress(OSError):
                 if f"{MARK}={self.url}".encode() in (path / "environ").read_bytes():
                     yield int(path.name), (path / "cmdline").read_bytes()
+
+
+def merged(fields: dict, changes: dict) -> dict:
+    """Fields with those changed that ``changes`` names, at any depth."""
+    both = {name: merged(fields[name], one) for name, one in changes.items() if isinstance(fields.get(name), dict)}
+    return {**fields, **changes, **both}
 
 
 def free_port() -> int:
@@ -154,7 +195,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
     def begin(recipe: str) -> Running:
         folder = tmp_path_factory.mktemp("server")
         port = free_port()
-        (folder / "keys.txt").write_text("reward-key-0123456789\n")
+        (folder / "keys.txt").write_text("\n".join(KEYS))
         (folder / "admin.txt").write_text("admin-key-0123456789\n")
         keys = "reward_keys: {file: keys.txt}\nadmin_keys: {file: admin.txt}"
         (folder / "recipe.yaml").write_text(f"{recipe}\nport: {port}\n{keys}\n")
@@ -167,7 +208,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], 
                 stdout=written,
                 stderr=subprocess.STDOUT,
                 text=True,
-                env={**environment, MARK: url, "PYTHONPATH": path},
+                env={**environment, **TOLD_SOON, MARK: url, "PYTHONPATH": path},
             )
         http = httpx.Client(trust_env=False, limits=httpx.Limits(max_connections=None))
         server = Running(url=url, process=process, log=log, http=http)
@@ -202,6 +243,17 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def adapted(closed: Path, adapter: Callable[..., Path], tmp_path_factory: pytest.TempPathFactory) -> Path | None:
+    """An adapter over the bundled judge, and beside it what it makes of that judge, ``merged``; the judge without it
+    may be loaded, as ``plain``. ``None`` where there is no vLLM to run it."""
+    if importlib.util.find_spec("vllm") is None:
+        return None
+    folder = tmp_path_factory.mktemp("adapted")
+    shutil.copytree(TINY, closed.parent / "plain")
+    return adapter(TINY, folder / "adapter", alpha=7, merged=folder / "merged")
+
+
+@pytest.fixture(scope="session")
 def pictures() -> Iterator[Pictures]:
     with Pictures() as host:
         threading.Thread(target=host.serve_forever, daemon=True).start()
@@ -210,8 +262,13 @@ def pictures() -> Iterator[Pictures]:
 
 
 @pytest.fixture(scope="session")
-def server(start: Callable[[str], Running], closed: Path, pictures: Pictures) -> Running:
+def server(start: Callable[[str], Running], closed: Path, pictures: Pictures, adapted: Path | None) -> Running:
     """The server of all tests. Its first judge takes 400 ms, so that there is time to kill somebody."""
+    vllm = f"""
+  vllm:
+    judge: {{model: '{TINY}', lora: '{adapted}', engine: vllm, max_tokens: 192}}
+    cpus: 0.5
+"""
     return start(
         f"""
 judges:
@@ -232,11 +289,11 @@ judges:
     judge: {{model: busy, engine: 'tests.flexreward.serving.slow:BusyEngine'}}
     cpus: 0.5
     max_in_flight: {LANES}
-{VLLM if importlib.util.find_spec("vllm") else ""}
+{vllm if adapted else ""}
 ingress_replicas: 2
 store: store.sqlite
 reload_from: {closed.parent}
-media_hosts: ['127.0.0.1:{pictures.port}', 'localhost:{pictures.port}']
+media_hosts: ['127.0.0.1:{pictures.port}', 'localhost:{pictures.port}', 'turning.test:{pictures.port}']
 max_body_bytes: {32 * 2**20}
 body_s: {BODY_S}
 drain_s: 20.0
@@ -251,5 +308,11 @@ def ending(server: Running) -> Running:
     return server
 
 
+@pytest.fixture
+def last(ending: Running) -> Running:
+    """The same server, for the test that ends it."""
+    return ending
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: "ending" in getattr(item, "fixturenames", ()))
+    items.sort(key=lambda item: [name in getattr(item, "fixturenames", ()) for name in ("last", "ending")])

@@ -17,8 +17,8 @@ import httpx
 import pytest
 
 from flexreward.bench.chromium import chromium, started
+from recipes.serve.fuzz import BODIES, fault, raw, sent
 from tests.flexreward.serving.conftest import BODY_S
-from tests.flexreward.serving.test_fuzz import BODIES, raw
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(600)]
 
@@ -90,19 +90,12 @@ def test_neither_who_reads_slowly_nor_who_writes_slowly_holds_others_up(server):
 
 
 def test_broken_bodies_over_the_wire_are_answered_200_or_4xx_with_one_line(server):
+    # As many as take seconds; `make proof-serve` sends ten thousand.
     rng = random.Random(1)
-    sent = [(path, raw(rng, BODIES[path] | QUICK)) for path in rng.choices(list(BODIES), k=500)]
-    headers = {"Authorization": f"Bearer {server.key}", "Content-Type": "application/json"}
-
-    def answered(one: tuple[str, bytes]) -> httpx.Response:
-        return server.http.post(f"{server.url}{one[0]}", content=one[1], headers=headers, timeout=60)
-
-    with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(answered, sent))
+    bodies = [(path, raw(rng, BODIES[path] | QUICK)) for path in rng.choices(list(BODIES), k=500)]
+    answers = sent(server.url, server.key, bodies, server.http)
     assert {answer.status_code for answer in answers} >= {200, 400, 422}
-    for one, answer in zip(sent, answers, strict=True):
-        assert answer.status_code < 500, one
-        assert answer.status_code == 200 or list(answer.json()) == ["error"], one
+    assert [(one, why) for one, answer in zip(bodies, answers, strict=True) if (why := fault(answer))] == []
 
 
 @pytest.mark.parametrize(
@@ -161,6 +154,15 @@ def test_only_what_the_recipe_names_is_fetched_wherever_an_address_leads(server,
     refused = details(server, *leads, *(f"{here}/to/{url}" for url in leads))
     assert len([detail for detail in refused if "allow" in detail or "private" in detail or "no http" in detail]) == 10
     assert sorted(pictures.asked) == sorted(["/a.png", *(f"/to/{url}" for url in leads)])
+
+
+def test_a_name_that_leads_elsewhere_when_it_is_asked_for_again_leads_to_no_private_address(server, pictures):
+    pictures.asked.clear()
+    # Of three, two reach one ingress copy, each of which is led to a public address first.
+    asked = [details(server, f"http://turning.test:{pictures.port}/{i}.png")[0] for i in range(3)]
+    assert {"private" in detail or "cannot be fetched" in detail for detail in asked} == {True}
+    assert {"leads to the private address 127.0.0.1" in detail for detail in asked} == {True, False}
+    assert pictures.asked == []
 
 
 def test_texts_are_judged_while_films_come_in(server):

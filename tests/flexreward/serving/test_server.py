@@ -271,8 +271,7 @@ def test_other_weights_answer_under_another_fingerprint_once_the_reload_has_retu
 
 def test_a_changed_recipe_rolls_out_under_load_and_no_outcome_is_half_of_each(ending):
     others, ours = ending.replicas("Engine-busy"), ending.replicas("Engine-judge")
-    path, rolled = ending.log.parent / "recipe.yaml", threading.Event()
-    path.write_text(path.read_text().replace("model: 'scripted:longer', engine", "model: 'scripted:first', engine"))
+    rolled = threading.Event()
 
     def ask(thread: int) -> list[dict]:
         found = []
@@ -286,10 +285,8 @@ def test_a_changed_recipe_rolls_out_under_load_and_no_outcome_is_half_of_each(en
     with ThreadPoolExecutor(8) as pool:
         futures = [pool.submit(ask, thread) for thread in range(8)]
         time.sleep(1.0)
-        ending.process.send_signal(signal.SIGHUP)
-        until = time.monotonic() + 150
-        while " runs\n" not in ending.log.read_text() and time.monotonic() < until:
-            time.sleep(0.1)
+        # It waits for judges that sleep too, so that the next test need not roll that out by itself.
+        ending.change(judges={"judge": {"judge": {"model": "scripted:first"}}}, asleep="wait")
         time.sleep(1.0)
         rolled.set()
         outcomes = [outcome for future in futures for outcome in future.result()]
@@ -300,18 +297,35 @@ def test_a_changed_recipe_rolls_out_under_load_and_no_outcome_is_half_of_each(en
     assert others == ending.replicas("Engine-busy")
 
 
-def test_at_the_end_what_was_accepted_is_answered(ending):
+def test_where_the_recipe_waits_a_call_is_answered_when_the_judge_wakes_or_unscored_when_its_time_is_up(ending):
+    def waiting(name: str, **fields: object) -> httpx.Response:
+        return ending.post("/v1/rewards", {"prompts": [name], "completions": ["a"], "judge": "busy"} | fields)
+
+    ending.change(asleep="wait")
+    assert asked(ending, "/v1/sleep", {"judge": "busy"})["phase"] == "asleep"
+    with ThreadPoolExecutor(8) as pool:
+        futures = [pool.submit(waiting, f"waits {i}") for i in range(8)]  # at whichever ingress copy
+        late = waiting("waits in vain", deadline_s=1.0)
+        assert not [future for future in futures if future.done()]
+        assert asked(ending, "/v1/wake", {"judge": "busy"})["phase"] == "awake"
+        answers = [future.result() for future in futures]
+    assert (late.status_code, late.json()["reasons"]) == (200, ["deadline"])
+    assert "asleep" in late.json()["details"][0]
+    assert [(answer.status_code, answer.json()["reasons"]) for answer in answers] == [(200, [None])] * 8
+
+
+def test_at_the_end_what_was_accepted_is_answered(last):
     with ThreadPoolExecutor(10) as pool:
         futures = [
-            pool.submit(ending.post, "/v1/rewards", {"prompts": [f"end {i}"] * 40, "completions": ["x"] * 40})
+            pool.submit(last.post, "/v1/rewards", {"prompts": [f"end {i}"] * 40, "completions": ["x"] * 40})
             for i in range(10)
         ]
         time.sleep(0.3)
-        ending.process.send_signal(signal.SIGTERM)
+        last.process.send_signal(signal.SIGTERM)
         answers = [future.result() for future in futures]
     assert {answer.status_code for answer in answers} == {200}
     assert [reason for answer in answers for reason in answer.json()["reasons"]] == [None] * 400
-    assert ending.process.wait(90) == 0
+    assert last.process.wait(90) == 0
 
 
 def test_a_port_that_is_taken_is_one_line(tmp_path):

@@ -1,18 +1,27 @@
-"""The real server over the real vLLM, run by ``ray.serve.llm``."""
+"""The real server over the real vLLM, run by ``ray.serve.llm``: a judge that is an adapter over the bundled one."""
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from flexreward.client import RewardClient
 from flexreward.config import open_judge, resolve_judge
+from flexreward.engines.weights import digest
 from flexreward.types import JudgeRequest
+from tests.flexreward.serving.conftest import KEYS
 
 pytestmark = [pytest.mark.ray, pytest.mark.vllm, pytest.mark.timeout(600)]
 
 EXAMPLE = json.loads((Path(__file__).parents[3] / "recipes/tiny/example.json").read_text())
+PAIR = {"prompt": EXAMPLE["prompt"], "completions": [EXAMPLE["right"], EXAMPLE["wrong"]]}
 
 
 @pytest.fixture(autouse=True)
@@ -20,15 +29,33 @@ def _served():
     pytest.importorskip("vllm")
 
 
-def test_a_copy_of_vllm_writes_what_the_embedded_engine_writes(server):
-    completions = (EXAMPLE["right"], EXAMPLE["wrong"])
-    request = {"prompt": EXAMPLE["prompt"], "completions": list(completions)}
-    (outcome,) = server.post("/v1/judge", {"requests": [request], "judge": "vllm"}).json()["outcomes"]
-    embedded = open_judge(resolve_judge("tiny").model_copy(update={"dtype": "float32"}), template="pair")
-    (judgment,) = embedded.judge_now([JudgeRequest(prompt=EXAMPLE["prompt"], completions=completions)])
-    replies = [order["votes"][0]["reply"] for order in outcome["orders"]]
-    assert replies == [order.votes[0].reply.text for order in judgment.orders]
-    assert outcome["preferred"] == 0
+def outcome(server, *, key: str = "") -> dict:
+    answer = server.post("/v1/judge", {"requests": [PAIR], "judge": "vllm"}, key=key)
+    assert answer.status_code == 200, answer.text
+    (found,) = answer.json()["outcomes"]
+    return found
+
+
+def replies(found: dict) -> tuple[str, ...]:
+    """The first reply to each order."""
+    return tuple(order["votes"][0]["reply"] for order in found["orders"])
+
+
+def embedded(model: Path | None = None) -> tuple[str, ...]:
+    """What the embedded engine writes of the same pair; with the bundled judge, or another model."""
+    changes = {"dtype": "float32"} | ({} if model is None else {"model": str(model)})
+    judge = open_judge(resolve_judge("tiny").model_copy(update=changes), template="pair")
+    request = JudgeRequest(prompt=PAIR["prompt"], completions=tuple(PAIR["completions"]))
+    (judgment,) = judge.judge_now([request])
+    return tuple(order.votes[0].reply.text for order in judgment.orders)
+
+
+def test_a_copy_of_vllm_writes_under_an_adapter_what_the_embedded_engine_writes_with_the_merged_weights(
+    server, adapted
+):
+    found = replies(outcome(server))
+    assert found == embedded(adapted.parent / "merged")
+    assert found != embedded()
 
 
 def test_a_prompt_that_does_not_fit_is_unscored_with_its_reason_and_the_next_one_is_judged(server):
@@ -49,3 +76,30 @@ def test_a_judge_on_vllm_says_after_its_sleep_what_it_said_before(server):
     (outcome,) = server.post("/v1/judge", call).json()["outcomes"]
     assert [len(order["votes"]) for order in outcome["orders"]] == [1, 1]
     assert all(order["votes"][0]["reply"] for order in outcome["orders"])
+
+
+def test_weights_of_vllm_are_exchanged_under_load_and_no_outcome_is_half_of_two(ending, closed):
+    before, arrived = outcome(ending), threading.Event()
+    keys = itertools.cycle(KEYS[1:])  # nothing is found again under another key: each is judged anew
+
+    def ask() -> list[dict]:
+        found = []
+        while not arrived.is_set():
+            found.append(outcome(ending, key=next(keys)))
+            time.sleep(0.3)
+        return found
+
+    with ThreadPoolExecutor(3) as pool:
+        asking = [pool.submit(ask) for _ in range(3)]
+        client = RewardClient(ending.url, key=ending.admin_key)
+        try:
+            weights = asyncio.run(client.reload("plain", judge="vllm", digest=digest(closed.parent / "plain")))
+        finally:
+            arrived.set()
+        seen = [one for each in asking for one in each.result()]
+    after = outcome(ending)
+    assert weights == digest(closed.parent / "plain")
+    assert (before["judge"] != after["judge"], replies(after)) == (True, embedded())
+    assert not set(replies(before)) & set(replies(after))
+    assert {(one["judge"], replies(one)) for one in seen} <= {(one["judge"], replies(one)) for one in (before, after)}
+    assert sum(one["judge"] == before["judge"] for one in seen) > 3

@@ -68,7 +68,7 @@ test-served: setup
 	else echo "vLLM's CPU build is not to be had here (make .venv-vllm/installed says why): its tests are skipped"; \
 	  $(BIN)/pytest -m 'vllm or ray' -rs; fi
 
-PROOFS := tiny attacks thinking bench serve grpo
+PROOFS := tiny attacks thinking bench serve grpo dpo
 proof-%: setup
 	@$(BIN)/python -m recipes.$*.proof
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 import argparse
 import json
 import random
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from recipes.tiny import domain
 
@@ -18,17 +20,22 @@ NUMBER = 1024
 HELD_OUT = 500
 
 
-def rows(number: int, *, seed: int, held_out: bool) -> list[dict[str, str]]:
-    """Different prompts; those that are held out with their answers."""
+def rows(number: int, *, seed: int, held_out: bool, answers: str = "") -> list[dict[str, str]]:
+    """Different prompts; those that are held out with their answers.
+
+    Args:
+        answers: A column for the answers of the others too, which no training reads.
+    """
+    name = "reference" if held_out else answers
     stream = domain.problems(random.Random(f"{seed}-dpo-{held_out}"), held_out=held_out, kinds=KINDS)
     found: dict[str, dict[str, str]] = {}
     while len(found) < number:
         problem = next(stream)
-        found[problem.question] = {"prompt": problem.question} | ({"reference": problem.answer} if held_out else {})
+        found[problem.question] = {"prompt": problem.question} | ({name: problem.answer} if name else {})
     return list(found.values())
 
 
-def write(path: Path, rows: list[dict[str, str]]) -> None:
+def write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 

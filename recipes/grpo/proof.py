@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 import json
 import shutil
-import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from functools import cache, partial
 from pathlib import Path
 from statistics import fmean
@@ -28,13 +27,13 @@ from matplotlib.figure import Figure
 from flexreward.config import BUNDLED
 from flexreward.engines import load_engine
 from recipes.grpo import prompts
+from recipes.serve.started import served
 from recipes.tiny import domain, measure
 from training.proof import Parts, record
 from training.recipe import GrpoRecipe, load
 from training.run import weights_digest
 
 RECIPE = Path("recipes/grpo/tiny_2cores.yaml")
-SERVER = Path("recipes/serve/tiny.yaml")
 PROOFS = Path("recipes/grpo/proofs")
 ROOT = Path("runs/grpo/proof")
 SEEDS = (0, 1, 2)
@@ -56,7 +55,7 @@ def main(seeds: tuple[int, ...] = SEEDS, number: int = NUMBER) -> None:
     parts = Parts("grpo", basis=f"{start} {judge} {recipe.model_dump_json()} {data} {number} {OTHERS} {SEED}")
     before = parts.get("before", lambda: measured(Path(recipe.model), number))
     with ExitStack() as stack:
-        server = cache(lambda: stack.enter_context(served()))
+        server = cache(lambda: stack.enter_context(served(ROOT)))
         runs = {seed: parts.get(f"runs-{seed}", partial(trained, recipe, seed, server)) for seed in seeds}
     names = [name for seed in seeds for name in (f"judged{seed}", f"control{seed}")]
     after = {name: parts.get(f"after-{name}", partial(measured, ROOT / name / "policy", number)) for name in names}
@@ -123,33 +122,6 @@ def train(recipe: GrpoRecipe, name: str, *, seed: int, url: str) -> float:
 
 def lines(folder: Path) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
-
-
-@contextmanager
-def served() -> Iterator[str]:
-    """The bundled judge behind HTTP, with nothing in its store."""
-    store, own = ROOT / "replies.sqlite", ROOT / "server.yaml"
-    ROOT.mkdir(parents=True, exist_ok=True)
-    for old in ROOT.glob(f"{store.name}*"):
-        old.unlink()
-    with socket.socket() as tried:
-        tried.bind(("127.0.0.1", 0))
-        port = tried.getsockname()[1]
-    fields = yaml.safe_load(SERVER.read_text(encoding="utf-8")) | {"port": port, "store": str(store.absolute())}
-    own.write_text(yaml.safe_dump(fields), encoding="utf-8")
-    log = ROOT / "server.log"
-    with log.open("w") as written:
-        command = [sys.executable, "-m", "flexreward", "serve", str(own)]
-        server = subprocess.Popen(command, stdout=written, stderr=subprocess.STDOUT)
-    try:
-        while "serving " not in log.read_text():
-            if server.poll() is not None:
-                raise SystemExit(f"{own}: the server did not start; see {log}")
-            time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.terminate()
-        server.wait()
 
 
 def judgments(url: str) -> int:

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import http.server
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -115,13 +114,10 @@ class Running:
 
     def counted(self, name: str, judge: str) -> int:
         """What all copies of a judge's vLLM have counted, as Ray tells it some seconds later."""
-        (targets,) = json.loads((self._session() / "prom_metrics_service_discovery.json").read_text())
-        found = 0
-        for target in targets["targets"]:
-            text = self.http.get(f"http://{target}/metrics", timeout=30).text
-            lines = re.findall(rf"^ray_vllm_{name}_total\{{(.*?)\}} (\S+)$", text, re.MULTILINE)
-            found += sum(int(float(value)) for labels, value in lines if f'model_name="{judge}"' in labels)
-        return found
+        (port,) = self._session().glob("metrics_export_port_*")
+        text = self.http.get(f"http://127.0.0.1:{port.read_text().strip()}/metrics", timeout=30).text
+        lines = re.findall(rf"^ray_vllm_{name}_total\{{(.*?)\}} (\S+)$", text, re.MULTILINE)
+        return sum(int(float(value)) for labels, value in lines if f'model_name="{judge}"' in labels)
 
     def replicas(self, name: str) -> list[int]:
         """Process ids of the copies of a deployment."""

@@ -36,6 +36,7 @@ READ_BY_TRAINERS = (
     "image",
     "images",
     "completion",
+    "label",
     "messages",
     "input_ids",
     "prompt_ids",

@@ -97,6 +97,7 @@ def test_the_bytes_are_those_of_the_file(tmp_path):
         ({"completions": [LONG, SHORT], "images": ["a.png", "b.png"]}, "no bundled template shows"),
         ({"completions": [LONG, SHORT], "image": "a.png"}, "the column 'image' has the name of one of ours"),
         ({"completions": [LONG, SHORT], "messages": []}, "the column 'messages' has the name of one of ours"),
+        ({"completions": [LONG, SHORT], "label": True}, "the column 'label' has the name of one of ours"),
     ],
 )
 def test_what_pairs_cannot_hold_is_refused_in_one_line(tmp_path, capsys, row, complaint):

@@ -6,16 +6,15 @@ import asyncio
 import importlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from flexreward.engines import load_engine
-from flexreward.engines.base import Engine, Placed, Prompt, Sampling
+from flexreward.engines.base import Engine, Prompt, Sampling
 from flexreward.errors import RecipeError, SampleError
-from flexreward.files.rows import folder_of, read_rows
-from flexreward.media.intake import Reach, media_of
+from flexreward.files.samples import read_samples
+from flexreward.policy.asking import prompt_of
 from training.recipe import Check
 
 Figures = dict[str, float]
@@ -62,33 +61,17 @@ def right_named(name: str) -> Right:
 
 
 def questions(asked: Check) -> list[tuple[Prompt, str]]:
-    """The prompts with their references.
+    """The prompts, as a policy is shown them, with their references.
 
     Raises:
-        SampleError: A row has none, or more turns than a system's and a user's.
+        SampleError: A row is none, or has no reference.
     """
     found = []
-    for row in read_rows(asked.prompts):
-        if len(found) == asked.limit:
-            break
-        reference = row.fields.get("reference")
-        if not isinstance(reference, str) or not row.fields.get("prompt"):
-            raise SampleError(f"{row.where}: needs a prompt and a reference, both texts, to tell what is right")
-        found.append((_prompt(row.fields, row.where, Reach(folder=folder_of(asked.prompts))), reference))
+    for sample in read_samples(asked.prompts, limit=asked.limit, completed=False):
+        if sample.reference is None:
+            raise SampleError(f"{sample.where}: has no reference to tell what is right")
+        found.append((prompt_of(sample), sample.reference))
     return found
-
-
-def _prompt(fields: Mapping[str, Any], where: str, reach: Reach) -> Prompt:
-    prompt = fields["prompt"]
-    turns = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
-    by_role = {turn["role"]: turn["content"] for turn in turns}
-    roles = [turn["role"] for turn in turns]
-    if roles not in (["user"], ["system", "user"]) or not all(isinstance(text, str) for text in by_role.values()):
-        raise SampleError(f"{where}: a prompt here is text, or messages of text from [system and] user")
-    media = media_of("image", fields.get("images") or (), reach=reach, where=f"{where}: images")
-    return Prompt(
-        system=by_role.get("system", ""), user=by_role["user"], media=tuple(Placed(0, medium) for medium in media)
-    )
 
 
 def refuse_known(asked_of: Sequence[tuple[Prompt, str]], trained: Sequence[str], asked: Check) -> None:

@@ -268,6 +268,53 @@ class DpoRecipe(Strict):
     """The newest so many; two, because the newest may be half written."""
 
 
+class Reload(Strict):
+    """A server whose judge takes each round's policy for its weights: the judge is trained with the policy."""
+
+    url: str
+    judge: str = ""
+    """One of the server's, by name; its first where empty."""
+    reload_from: Path
+    """The folder of that name in the server's recipe, as it is seen from here; it must hold ``run_dir``."""
+
+
+class RoundsRecipe(Strict):
+    """DPO in rounds: the policy samples, the judge chooses, the policy is trained, and the next round begins with it.
+
+    Paths are relative to the working directory.
+    """
+
+    model: str
+    """Folder or hub id of the policy to start from."""
+    prompts: str
+    """Rows with a ``prompt`` and no completions: a file, a saved ``datasets`` folder, or a hub id with its split."""
+    shards: Annotated[int, Field(gt=0)] = 1
+    """Each round takes one of so many shards of the prompts, in turn."""
+    rounds: Annotated[int, Field(gt=0)] = 3
+    run_dir: Path
+    """Folder with a folder for each round."""
+    output: Path
+    """Folder for the last round's policy. It appears when all is done, and whole."""
+    replace: bool = False
+    """Whether a folder that already stands at ``output`` may be replaced."""
+
+    judge: str = "tiny"
+    """What ``flexreward pairs --judge`` takes: ``tiny``, a folder, a hub id, a recipe or a server's URL."""
+    sampling: dict[str, Any] = Field(default_factory=dict)
+    """How completions are drawn: fields of ``flexreward.policy.recipe.PolicyRecipe``, without the model."""
+    keep: str = "consistent"
+    """Rules of ``flexreward pairs --keep``."""
+    balance: str = ""
+    """Of ``flexreward pairs --balance``."""
+    pairs_per_prompt: Annotated[int, Field(gt=0)] | None = None
+    dpo: dict[str, Any] = Field(default_factory=dict)
+    """How each round trains: fields of ``DpoRecipe``, without model, data and folders."""
+    launch: list[str] = Field(default_factory=list)
+    """What the training is started with in place of Python alone: ``[accelerate, launch, --num_processes, "8"]``."""
+    reload: Reload | None = None
+    seed: int = 42
+
+
 RecipeT = TypeVar("RecipeT", bound=Strict)
 
 
@@ -283,12 +330,24 @@ def load(path: Path, kind: type[RecipeT]) -> RecipeT:
         raise RecipeError(f"{path}: cannot be read ({error.strerror})") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    return parse(fields, kind, str(path))
+
+
+def parse(fields: Any, kind: type[RecipeT], name: str) -> RecipeT:
+    """A recipe from its fields.
+
+    Args:
+        name: What a refusal begins with.
+
+    Raises:
+        RecipeError: one line with the field, and what would fit.
+    """
     if not isinstance(fields, dict):
-        raise RecipeError(f"{path}: expected fields and values, found {type(fields).__name__}")
+        raise RecipeError(f"{name}: expected fields and values, found {type(fields).__name__}")
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        raise RecipeError(f"{path}: {_first(error, kind)}") from error
+        raise RecipeError(f"{name}: {_first(error, kind)}") from error
 
 
 def _first(error: ValidationError, kind: type[Strict]) -> str:

@@ -26,7 +26,7 @@ from training.recipe import Strict
 
 WHOLE = "WHOLE"
 CHECKPOINT = re.compile(r"checkpoint-(\d+)")
-FREE = {"log_every", "eval_every", "save_every", "keep_checkpoints", "replace"}
+FREE = {"log_every", "eval_every", "save_every", "keep_checkpoints", "replace", "rounds", "launch"}
 """Fields that may change between a start and the next: they do not touch what is learned."""
 
 

@@ -5,14 +5,14 @@ import yaml
 
 from flexreward.config import load_recipe
 from flexreward.serving.recipe import load_serve_recipe
-from training.recipe import DpoRecipe, GrpoRecipe, SftRecipe, load
+from training.recipe import DpoRecipe, GrpoRecipe, RoundsRecipe, SftRecipe, load
 
 ROOT = Path(__file__).parents[2]
 MANIFESTS = {"rayservice.yaml"}
 """For Kubernetes; they have tests of their own."""
 RECIPES = sorted(path for path in (ROOT / "recipes").rglob("*.yaml") if path.name not in MANIFESTS)
-PROGRAMS = {"sft": SftRecipe, "dpo": DpoRecipe, "grpo": GrpoRecipe}
-"""Training recipes by their folder, or by their name in another folder. Every other recipe describes a judge."""
+PROGRAMS = {"sft": SftRecipe, "dpo": DpoRecipe, "rounds": RoundsRecipe, "grpo": GrpoRecipe}
+"""Training recipes by the first word of their name, or by their folder. Every other recipe describes a judge."""
 
 
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -20,7 +20,7 @@ def test_every_recipe_loads(path):
     if path.parent.name == "serve":
         assert load_serve_recipe(path).judges
         return
-    kind = PROGRAMS.get(path.parent.name) or PROGRAMS.get(path.stem)
+    kind = PROGRAMS.get(path.stem.partition("_")[0]) or PROGRAMS.get(path.parent.name)
     recipe = load(path, kind) if kind else load_recipe(path)
     asked = yaml.safe_load(path.read_text())
     assert asked.keys() <= recipe.model_dump().keys()

@@ -80,6 +80,7 @@ def pairs(
     from flexreward.pairs.keep import parse_keep
     from flexreward.policy.sampled import FIELDS as SAMPLED_FIELDS
     from flexreward.policy.sampled import SAMPLED
+    from flexreward.report.pairs.page import write_pairs_report
 
     policy = policy_recipe(job)
     if policy is not None and policy.completions * len(policy.temperatures) < 2:
@@ -126,9 +127,10 @@ def pairs(
     summary = {**built.summary(), "parse_rate": done.counts.parse_rate}
     update_summary(out / "summary.json", summary)
     card.write_card(out, summary)
+    page = write_pairs_report(out)
     jobs.finish(
         job,
         done,
         {"out": str(out), **summary},
-        [*source.lines(), jobs.headline(done, out / build.OUTCOMES), *card.lines_of(built, out)],
+        [*source.lines(), jobs.headline(done, out / build.OUTCOMES), *card.lines_of(built, out), f"report: {page}"],
     )

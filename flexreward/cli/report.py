@@ -28,7 +28,8 @@ def report(
 
     One file that loads nothing and needs no server. A folder holds outcomes.jsonl, pair_outcomes.jsonl, or both;
     for a file such as best.jsonl the page is best.report.html beside it. The folder of an eval gets report.md and
-    card.md as well, and what 2,000 verdicts exceed lies in report.shards beside the page.
+    card.md as well. What 2,000 verdicts, or 2,000 pairs of a folder of pairs, exceed lies in report.shards beside the
+    page.
 
     [bold]flexreward report runs/quickstart[/bold]
     """

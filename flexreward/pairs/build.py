@@ -21,6 +21,7 @@ from flexreward.media.limits import LIMITS, Limits
 from flexreward.pairs.balance import Balance, Trait
 from flexreward.pairs.images import in_parts, packed, prompt_turns
 from flexreward.pairs.keep import JudgedPair, PairCounts, Rule, sort_out
+from flexreward.pairs.shown import SHOWN, Shown
 from flexreward.pairs.study import Study
 from flexreward.types import Completion, Media, Message, Scale, Text
 
@@ -145,15 +146,15 @@ def build(samples: Callable[[], Iterable[Sample]], folder: Path, plan: Plan) -> 
 
     Args:
         samples: Reads the ones that were judged, in the same order; twice where pairs are to be balanced.
-        folder: Holds the outcomes; gets ``train.jsonl`` (``train.parquet`` where prompts show images) and
-            ``dropped.jsonl``, each whole or not at all.
+        folder: Holds the outcomes; gets ``train.jsonl`` (``train.parquet`` where prompts show images),
+            ``dropped.jsonl`` and, for a reader, ``shown.jsonl``, each whole or not at all.
 
     Raises:
         OutputError: The outcomes are not those of ``samples``.
     """
     balance = Balance(plan.balance, seed=plan.seed)
     if plan.balance:
-        for sorted_out in _sorted_out(samples(), folder, plan, Tally()):
+        for sorted_out in sorted_out_by(samples(), read_outcomes(folder / OUTCOMES), plan):
             for pair, reason in sorted_out.pairs:
                 if reason is None:
                     balance.show(pair)
@@ -184,6 +185,7 @@ def _write(
     header = read_header(folder / OUTCOMES)
     low, high = header["template"]["scale"]
     study, judged = Study(Scale(low=low, high=high), plan.truth), Tally()
+    shown = Shown(truth=plan.truth, limits=plan.limits)
     conversational: bool | None = None
     with ExitStack() as files:
         dropped = files.enter_context(replaced(folder / DROPPED))
@@ -191,7 +193,8 @@ def _write(
             packer = files.enter_context(packed(folder / PACKED, limits=plan.limits))
         else:
             train = files.enter_context(replaced(folder / TRAIN))
-        for sample, pairs, duplicates in _sorted_out(samples(), folder, plan, judged):
+        outcomes = judged.counted(read_outcomes(folder / OUTCOMES))
+        for sample, pairs, rows, duplicates in sorted_out_by(samples(), outcomes, plan):
             if not images and (sample.media or sample.inside):
                 raise _ShowsImages
             if not images:
@@ -201,9 +204,10 @@ def _write(
                         f"{sample.where}: texts here, conversations in earlier rows (or the reverse); use one"
                     )
                 conversational = chat
-            for pair, reason in pairs:
+            for (pair, reason), row in zip(pairs, rows, strict=True):
                 reason = reason or balance.reason(pair)
                 study.add(sample, pair, reason)
+                shown.offer(sample, pair, reason, row)
                 if reason is not None:
                     dropped.write(encode_fast(_dropped_row(sample, pair, reason)))
                 elif images:
@@ -216,6 +220,8 @@ def _write(
                 dropped.write(
                     encode_fast({"id": name, "reason": "duplicate", "indices": indices, "scores": None, "orders": []})
                 )
+        with replaced(folder / SHOWN) as file:
+            file.writelines(shown.lines())
     return Built(study.counts(), study, judged)
 
 
@@ -229,25 +235,41 @@ class SortedOut(NamedTuple):
 
     sample: Sample
     pairs: list[tuple[JudgedPair, str | None]]
+    rows: list[Mapping[str, Any]]
+    """The outcome of each pair."""
     duplicates: list[tuple[int, int]]
 
 
-def _sorted_out(samples: Iterable[Sample], folder: Path, plan: Plan, judged: Tally) -> Iterator[SortedOut]:
-    rows = judged.counted(read_outcomes(folder / OUTCOMES))
+def sorted_out_by(samples: Iterable[Sample], rows: Iterator[Mapping[str, Any]], plan: Plan) -> Iterator[SortedOut]:
+    """The pairs of each sample as the plan's rules sort them out.
+
+    Args:
+        rows: Outcomes, in the order of the pairs.
+
+    Raises:
+        OutputError: They are not those of ``samples``.
+    """
     for sample in samples:
         found = candidates(sample, per_prompt=plan.per_prompt, seed=plan.seed)
-        pairs = [_judged_pair(sample, indices, next(rows, None)) for indices in found.judged]
-        yield SortedOut(sample, list(zip(pairs, sort_out(pairs, plan.rules), strict=True)), found.duplicates)
+        taken = [_row_of(sample, indices, next(rows, None)) for indices in found.judged]
+        pairs = [_judged_pair(sample, indices, row) for indices, row in zip(found.judged, taken, strict=True)]
+        reasons = sort_out(pairs, plan.rules)
+        yield SortedOut(sample, list(zip(pairs, reasons, strict=True)), taken, found.duplicates)
     if (row := next(rows, None)) is not None:
         raise OutputError(f"{OUTCOMES}: goes on with {row['id']!r}: the samples changed; run again with --overwrite")
 
 
-def _judged_pair(sample: Sample, indices: tuple[int, int], row: Mapping[str, Any] | None) -> JudgedPair:
+def _row_of(sample: Sample, indices: tuple[int, int], row: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """The next outcome, if it is of this pair."""
     name = pair_id(sample, indices)
     if row is None or (row["id"], row["request"]) != (name, request_digest(sample.only(indices, id=name))):
         raise OutputError(f"{OUTCOMES}: does not go on with {name!r}: the samples changed; run again with --overwrite")
+    return row
+
+
+def _judged_pair(sample: Sample, indices: tuple[int, int], row: Mapping[str, Any]) -> JudgedPair:
     return JudgedPair(
-        id=name,
+        id=row["id"],
         indices=indices,
         scores=tuple(row["scores"]) if row["scores"] else None,
         orders=tuple(tuple(order["scores"]) if order["scores"] else None for order in row["orders"]),

@@ -14,6 +14,7 @@ from flexreward.report.evals.page import is_eval, write_eval_report
 from flexreward.report.folder import Fact, Folder, as_scores, beside, fetch, read_folder
 from flexreward.report.health import built_pairs, counts_of, gauges_of
 from flexreward.report.page import Cards, Page
+from flexreward.report.pairs.page import is_pairs, write_pairs_report
 from flexreward.report.render import render_page
 from flexreward.report.story import points, tell
 from flexreward.report.why import disagreement
@@ -26,13 +27,16 @@ MAX_COMPLETIONS, MAX_PROBLEMS, MAX_COMPARISONS = 400, 100, 48
 def write_report(run_dir: Path, samples: Path | None = None) -> Path:
     """Write ``run_dir/report.html``, or ``best.report.html`` beside ``best.jsonl``, and say where it is.
 
-    The folder of an eval gets the page of its benchmark, with ``report.md`` and ``card.md``.
+    The folder of an eval gets the page of its benchmark, with ``report.md`` and ``card.md``; one of pairs the page of
+    its study.
 
     Raises:
         OutputError: A file is missing or broken; the message names the command that makes it.
     """
     if is_eval(run_dir):
         return write_eval_report(run_dir)
+    if is_pairs(run_dir):
+        return write_pairs_report(run_dir)
     html = report_html(run_dir, samples)
     path = beside(run_dir, "report.html")
     with replaced(path) as file:

@@ -30,6 +30,20 @@ class Words:
     """Before the judge's word in the list."""
     each: Mapping[str, str] = field(default_factory=dict)
     """What became of one judge's verdict, where ``results`` are of two."""
+    noun: str = "verdict"
+    group: str = "group"
+    """What the filter of groups is called."""
+    beside_people: bool = True
+    """Whether people's word stands beside the judge's."""
+    best: str = "people’s choice"
+    """The badge of the best completion."""
+    missing: str = "is not in this folder"
+    """Said of media that cannot be shown."""
+    good: Sequence[str] = ("right", "only_b", "both")
+    """Outcomes in green; ``bad`` ones in red."""
+    bad: Sequence[str] = ("wrong", "unscored", "only_a")
+    drawn_by: str = "each group and outcome"
+    """Of what the page holds equal parts."""
 
 
 PAIRS = Words(
@@ -67,6 +81,8 @@ class Browser(NamedTuple):
     words: str
     shards: str
     """The folder beside the page."""
+    noun: str
+    drawn_by: str
 
 
 def browser(facts: Sequence[Fact], tell: Callable[[Fact, bool], Json], shards: Path, words: Words) -> Browser:
@@ -83,12 +99,17 @@ def browser(facts: Sequence[Fact], tell: Callable[[Fact, bool], Json], shards: P
         "each": words.each or words.results,
         "by": words.by,
         "assistant": "Assistant",
+        "noun": words.noun,
+        "beside_people": words.beside_people,
+        "best": words.best,
+        "missing": words.missing,
+        "tones": dict.fromkeys(words.good, "good") | dict.fromkeys(words.bad, "bad"),
         "shards": shards.name,
     }
     filters = []
     for column, name, values in (
         ("result", "outcome", results),
-        ("group", "group", vocabularies["group"]),
+        ("group", words.group, vocabularies["group"]),
         ("reason", "unread because", vocabularies["reason"]),
         ("orders", "orders", vocabularies["orders"]),
     ):
@@ -108,4 +129,6 @@ def browser(facts: Sequence[Fact], tell: Callable[[Fact, bool], Json], shards: P
         filters=tuple(filters),
         words=words.told,
         shards=shards.name,
+        noun=words.noun,
+        drawn_by=words.drawn_by,
     )

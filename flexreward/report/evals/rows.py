@@ -63,7 +63,7 @@ def read_facts(outcomes: Path, samples: Path) -> list[Fact]:
     asked = {}
     if samples.is_file():
         for place, row in read_lines(samples):
-            asked[str(row.get("id"))] = (place, _excerpt(row))
+            asked[str(row.get("id"))] = (place, excerpt(row))
     facts = [_fact(place, line, asked.get(str(line["id"]))) for place, line in read_lines(outcomes) if "status" in line]
     if 2 * len({fact.said for fact in facts}) > len(facts):
         return facts
@@ -129,6 +129,6 @@ def in_brief(values: Sequence[float]) -> str:
     return ranks[0] if len(values) == 2 or sum(value == levels[1] for value in values) > 1 else " > ".join(ranks)
 
 
-def _excerpt(row: Mapping[str, Any]) -> str:
+def excerpt(row: Mapping[str, Any]) -> str:
     text = plain(row.get("prompt"))[: 4 * EXCERPT_CHARS]
     return visible(" ".join(text.split()))[:EXCERPT_CHARS]

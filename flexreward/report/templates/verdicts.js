@@ -160,7 +160,7 @@
 
   function tellCount(more = "", found = state.matches.length) {
     const gone = missing ? `; ${settings.shards} is not beside this page` : "";
-    count.textContent = `${found.toLocaleString("en")} of ${rows.id.length.toLocaleString("en")} verdicts${more}${gone}`;
+    count.textContent = `${found.toLocaleString("en")} of ${rows.id.length.toLocaleString("en")} ${settings.noun}s${more}${gone}`;
   }
 
   // ---- Drawing: a page of closed rows; an opened one is filled from its verdict.
@@ -200,7 +200,7 @@
 
   function media(found) {
     return found.map((one) => {
-      if (!one.src) return el("p", "problem", `${one.kind} ${one.name} is not in this folder`);
+      if (!one.src) return el("p", "problem", `${one.kind} ${one.name} ${settings.missing}`);
       const node = el({ image: "img", video: "video", audio: "audio" }[one.kind], "medium");
       if (one.kind === "image") node.alt = one.name;
       else {
@@ -213,7 +213,7 @@
     });
   }
 
-  const TONES = { right: "good", only_b: "good", both: "good", wrong: "bad", unscored: "bad", only_a: "bad" };
+  const TONES = settings.tones;
   const badge = (result, words) => el("span", `badge ${TONES[result] || ""}`, words[result]);
 
   function row(number) {
@@ -228,7 +228,7 @@
     const group = settings.group[rows.group[number]];
     if (group) summary.append(el("span", "kind", ...boxed(group)));
     const people = settings.people[rows.people[number]], judge = settings.judge[rows.judge[number]];
-    summary.append(el("span", "aside", `people ${people || "–"}, ${settings.by}${judge || "–"}`));
+    summary.append(el("span", "aside", `${settings.beside_people ? `people ${people || "–"}, ` : ""}${settings.by}${judge || "–"}`));
     if (flipped) summary.append(el("span", "badge amber", flipped === "flipped" ? "orders disagree" : "orders half agree"));
     summary.append(badge(result, settings.results));
     card.append(summary);
@@ -246,7 +246,7 @@
     if (!file) {
       missing = true;
       delete card.dataset.filled;
-      inside.replaceChildren(el("p", "problem", `This verdict lies in the folder ${settings.shards}, which is not beside this page.`));
+      inside.replaceChildren(el("p", "problem", `This ${settings.noun} lies in the folder ${settings.shards}, which is not beside this page.`));
       return;
     }
     inside.replaceChildren(...whole(file[rows.place[number]]));
@@ -256,7 +256,7 @@
   function whole(verdict) {
     const link = el("a", "link", ...boxed(verdict.id));
     link.href = "#" + encodeURIComponent(verdict.id);
-    link.title = "A link to this verdict";
+    link.title = `A link to this ${settings.noun}`;
     const parts = [el("p", "facts-line", link, verdict.group ? el("span", "aside", ...boxed(verdict.group)) : "")];
     if (verdict.prompt !== null || verdict.media.length) parts.push(el("h4", "", "Prompt"));
     if (verdict.media.length) parts.push(el("div", "media", ...media(verdict.media)));
@@ -268,7 +268,7 @@
 
   function completion(one, verdict) {
     const heading = el("h4", "", verdict.completions.length > 1 ? letter(one.label) : "Completion");
-    if (one.best) heading.append(el("span", "badge plain", "people’s choice"));
+    if (one.best) heading.append(el("span", "badge plain", settings.best));
     if (one.system) heading.append(el("span", "aside", ...boxed(one.system)));
     const node = el("div", `side ${SIDES[one.label] || "side-more"}`, heading);
     if (one.media.length) node.append(el("div", "media", ...media(one.media)));
@@ -355,7 +355,7 @@
     state.page = Math.min(Math.max(0, state.page), lastPage());
     const start = state.page * PAGE;
     list.replaceChildren(...state.matches.slice(start, start + PAGE).map(row));
-    if (!state.matches.length && rows.id.length) list.append(el("p", "note", "No verdict is like this. Choose less, or search for something else."));
+    if (!state.matches.length && rows.id.length) list.append(el("p", "note", `No ${settings.noun} is like this. Choose less, or search for something else.`));
     const [back, at, on] = pager.children;
     pager.hidden = state.matches.length <= PAGE;
     back.disabled = state.page === 0;

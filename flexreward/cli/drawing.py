@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from flexreward.cli import job as jobs
 from flexreward.cli.options import SampledOptions
@@ -17,6 +17,9 @@ from flexreward.files.outcomes import Item
 from flexreward.files.samples import Sample
 from flexreward.policy.recipe import PolicyRecipe, resolve_policy
 from flexreward.policy.sampled import read_sampled, sample_to_file
+
+if TYPE_CHECKING:
+    from flexreward.policy.policy import Policy
 
 ItemsOf = Callable[[Iterable[Sample]], Iterator[Item]]
 
@@ -85,6 +88,14 @@ class Source:
             return self.prompts()
         return read_sampled(self.prompts(), self.path, system=self.recipe.system)
 
+    def policy(self, opened: jobs.Opened) -> tuple[Policy, bool]:
+        """The policy, and whether its model is the judge's, which is then loaded once."""
+        from flexreward.policy.policy import Policy
+
+        assert self.recipe is not None
+        shared = _part(self.recipe) == _part(opened.recipe)
+        return Policy(self.recipe, engine=opened.engine if shared else None, ledger=opened.ledger), shared
+
     def judge_into(
         self,
         job: SampledOptions,
@@ -99,10 +110,7 @@ class Source:
         """
         if self.recipe is None:
             return jobs.judge_into(job, opened, lambda: items_of(self.read()), out)
-        from flexreward.policy.policy import Policy
-
-        shared = _part(self.recipe) == _part(opened.recipe)
-        policy = Policy(self.recipe, engine=opened.engine if shared else None, ledger=opened.ledger)
+        policy, shared = self.policy(opened)
         total = _most(policy.num_completions, items_of, self.first()) * sum(1 for _ in self.prompts())
 
         async def items() -> AsyncIterator[Item]:

@@ -71,6 +71,7 @@ def pairs(
     """
     from flexreward.cli import job as jobs
     from flexreward.cli.drawing import Source, policy_recipe
+    from flexreward.cli.pairs_estimate import print_pairs_estimate
     from flexreward.errors import RecipeError
     from flexreward.files.outcomes import FIELDS as OUTCOME_FIELDS
     from flexreward.files.whole import update_summary
@@ -113,7 +114,7 @@ def pairs(
         raise RecipeError("both_orders: false in the recipe, but a pair needs both orders; take another --judge")
     opened = jobs.open_for(job, recipe, build.template_for(job.template, recipe.template, first))
     if job.estimate:
-        jobs.print_estimate(job, opened, lambda: items_of(source.read()))
+        print_pairs_estimate(job, opened, source, plan, items_of)
         return
     began = time.monotonic()
     built = None

@@ -5,24 +5,26 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
-from flexreward.files.outcomes import Item
 from flexreward.jobs.progress import clock
 from flexreward.types import Judgment, Unscored
 
 NUM_ROWS = 32
 
 
-class Drawn(NamedTuple):
-    items: list[Item]
+T = TypeVar("T")
+
+
+class Drawn(NamedTuple, Generic[T]):
+    items: list[T]
     total: int
 
 
-def draw(items: Iterable[Item], *, count: int = NUM_ROWS, seed: int = 0) -> Drawn:
+def draw(items: Iterable[T], *, count: int = NUM_ROWS, seed: int = 0) -> Drawn[T]:
     """``count`` items drawn evenly from a stream of unknown length, in their order, and that length."""
     rng = random.Random(seed)
-    drawn: list[tuple[int, Item]] = []
+    drawn: list[tuple[int, T]] = []
     total = 0
     for number, item in enumerate(items):
         total += 1

@@ -52,7 +52,8 @@ def lead(study: Part) -> tuple[str, ...]:
 
 def gauges(summary: Part) -> tuple[Gauge, ...]:
     study = summary["study"]
-    found = [Gauge("kept", percent(study["yield"]["kept"]["value"]), f"{_spread(study['yield']['kept'])} {KEPT}")]
+    kept = study["yield"]["kept"]
+    found = [Gauge("kept", percent(kept["value"]), f"{_spread(kept)} {KEPT}".strip())]
     if study["flips"]["n"]:
         found.append(Gauge("flips", percent(study["flips"]["value"]), f"{_spread(study['flips'])} {FLIPS}"))
     if study["slot_1"]["before"]["n"]:
@@ -66,7 +67,7 @@ def gauges(summary: Part) -> tuple[Gauge, ...]:
 def counts(study: Part) -> tuple[Count, ...]:
     """Every outcome with what it means."""
     tones = {"kept": "good", "tied": "plain"}
-    by_outcome = study["yield"]["by_outcome"]
+    by_outcome = {"kept": 0} | study["yield"]["by_outcome"]
     return tuple(
         Count(
             name, num, "both orders name the same winner" if name == "kept" else in_words(name), tones.get(name, "bad")
@@ -130,7 +131,7 @@ def _told(found: Part) -> str:
 
 
 def _spread(found: Part) -> str:
-    return f"{interval(found['low'], found['high'])}."
+    return "" if found["value"] is None else f"{interval(found['low'], found['high'])}."
 
 
 KEPT = "Of the judged pairs; only these become rows to train on."

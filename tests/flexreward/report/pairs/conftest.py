@@ -20,7 +20,9 @@ def folder(build_pairs: Callable[..., Path]) -> Path:
 
 @pytest.fixture
 def build_pairs(tmp_path: Path) -> Callable[..., Path]:
-    def build(count: int, *, says: Callable[[int], str] = lambda i: "word ", **fields: object) -> Path:
+    def build(
+        count: int, *, says: Callable[[int], str] = lambda i: "word ", judge: str = "scripted:longer", **fields: object
+    ) -> Path:
         rng = random.Random(0)
         rows = [
             {
@@ -35,7 +37,7 @@ def build_pairs(tmp_path: Path) -> Callable[..., Path]:
         ]
         source, out = tmp_path / "samples.jsonl", tmp_path / "pairs"
         source.write_text("".join(json.dumps(row) + "\n" for row in rows))
-        options = ["--judge", "scripted:longer", "--no-store", "--overwrite", "--keep", "margin=0.3"]
+        options = ["--judge", judge, "--no-store", "--overwrite", "--keep", "margin=0.3"]
         assert run(["pairs", str(source), "--out", str(out), *options]) == 0
         return out
 

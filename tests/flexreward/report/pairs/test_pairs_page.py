@@ -98,3 +98,16 @@ def test_a_margin_below_which_the_judge_is_a_coin_is_named():
     known = {"before": share(0.8), "after": share(0.8), "by_margin": by_margin}
     assert [remark.remedy for remark in remarks(study(truth=known))] == ["--keep margin=1"]
     assert remarks(study(truth=known | {"before": share(0.5)})) == ()
+
+
+def test_a_folder_in_which_no_pair_was_judged_has_a_page_too(build_pairs):
+    page = pairs_page(build_pairs(3, completions=["the same"] * 2, origins=None, right=[True, True]))
+    assert page.headline == "0 of 0 judged pairs kept"
+    assert page.gauges[0].value == "–"
+    assert "3 pairs of equal texts" in page.lead[0]
+
+
+def test_a_folder_in_which_nothing_could_be_read_has_a_page_too(build_pairs):
+    page = pairs_page(build_pairs(2, judge="scripted:mute"))
+    assert page.headline == "0 of 6 judged pairs kept"
+    assert page.plots["place"] == ()

@@ -3,61 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import json
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from flexreward.engines import load_engine
 from flexreward.engines.base import Engine, Prompt, Sampling
-from flexreward.errors import RecipeError, SampleError
+from flexreward.errors import SampleError
 from flexreward.files.samples import read_samples
 from flexreward.policy.asking import prompt_of
+from flexreward.right import right_named
 from training.recipe import Check
 
 Figures = dict[str, float]
-Right = Callable[[str, str], bool]
-"""Whether a completion is right, given the reference."""
-
-NUMBER = re.compile(r"-?\d+(?:[.,]\d+)*")
-
-
-def _last_number(text: str) -> str | None:
-    found = NUMBER.findall(text)
-    return found[-1].replace(",", "") if found else None
-
-
-def same_number(completion: str, reference: str) -> bool:
-    """The last number of either, thousands with or without their commas."""
-    found = _last_number(completion)
-    return found is not None and found == _last_number(reference)
-
-
-RIGHT: dict[str, Right] = {
-    "number": same_number,
-    "exact": lambda completion, reference: completion.strip() == reference.strip(),
-    "contains": lambda completion, reference: reference in completion,
-}
-
-
-def right_named(name: str) -> Right:
-    """One of ``RIGHT``, or what ``module:function`` names.
-
-    Raises:
-        RecipeError: There is no such function.
-    """
-    if name in RIGHT:
-        return RIGHT[name]
-    module, colon, function = name.partition(":")
-    if not colon:
-        raise RecipeError(f"check.right: no {name!r}, expected one of {', '.join(RIGHT)}, or module:function")
-    try:
-        found: Right = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
-        raise RecipeError(f"check.right: {name} cannot be imported: {error}") from error
-    return found
 
 
 def questions(asked: Check) -> list[tuple[Prompt, str]]:
@@ -84,7 +43,7 @@ def refuse_known(asked_of: Sequence[tuple[Prompt, str]], trained: Sequence[str],
         RecipeError: There is no such way to be right.
         SampleError: A prompt is among those of the training.
     """
-    right_named(asked.right)
+    right_named(asked.right, "check.right")
     texts = "\n".join(trained)
     again = [prompt for prompt, _ in asked_of if not prompt.media and json.dumps(prompt.user) in texts]
     if again:
@@ -96,7 +55,7 @@ def refuse_known(asked_of: Sequence[tuple[Prompt, str]], trained: Sequence[str],
 
 def check(asked: Check, model: Path, *, seed: int) -> Figures:
     """The share of right completions, ``greedy`` and, where some are drawn, ``sampled``; a seed of its own a prompt."""
-    right = right_named(asked.right)
+    right = right_named(asked.right, "check.right")
     asked_of = questions(asked)
     engine = load_engine("transformers", model=str(model))
     greedy = Sampling(max_tokens=asked.max_tokens)

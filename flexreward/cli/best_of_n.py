@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from flexreward.cli.options import JobOptions, takes_job
+from flexreward.cli.options import SampledOptions, takes_job
 
 if TYPE_CHECKING:
     from flexreward.files.outcomes import Item
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @takes_job
 def best_of_n(
-    job: JobOptions,
+    job: SampledOptions,
     out: Annotated[
         Path,
         typer.Option(
@@ -85,16 +85,25 @@ def best_of_n(
     [bold]flexreward best-of-n sampled.jsonl --out runs/best --truth right[/bold]
 
     [bold]flexreward best-of-n sampled.jsonl --out runs/cup --method knockout --n 1,2,4,8[/bold]
+
+    [bold]flexreward best-of-n prompts.jsonl --policy my-org/policy --n 1,2,4,8 --right number --out runs/best[/bold]
     """
     from flexreward.cli import job as jobs
+    from flexreward.cli.drawing import policy_recipe, source_of
     from flexreward.errors import RecipeError
     from flexreward.pairs import choose, plot, rank, rounds
     from flexreward.pairs.contest import Plan
 
     counts = choose.parse_counts(n) if n else None
     plan = Plan(method=method, list_size=list_size, seed=job.seed or 0)  # type: ignore[arg-type]  # it checks the name
-    samples = jobs.read(job, reserved=choose.FIELDS)
-    first = jobs.first_of(samples)
+    files = choose.Files.beside(out)
+    policy = policy_recipe(job, temperatures=[1.0], completions=max(counts or choose.DEFAULT_COUNTS))
+    if policy is not None and job.estimate:
+        raise RecipeError(
+            "--estimate: nothing is known of completions before they are drawn; run with --limit 20 instead"
+        )
+    source = source_of(job, policy, files.sampled, reserved=choose.FIELDS)
+    first = source.first()
     column = truth or ("right" if "right" in first.extra else None)
     recipe = jobs.recipe_of(job)
     if plan.compares and not recipe.both_orders:
@@ -104,38 +113,39 @@ def best_of_n(
     opened = replace(opened, judge=judge)
     expect = rank.expect_of(judge)
 
-    def checked() -> Iterator[Sample]:
-        rows = jobs.read(job, reserved=choose.FIELDS)
-        return choose.checked(rows, counts=counts, truth=column, plan=plan, template=judge.template)
-
-    files = choose.Files.beside(out)
+    def checked(samples: Iterable[Sample]) -> Iterator[Sample]:
+        return choose.checked(samples, counts=counts, truth=column, plan=plan, template=judge.template)
 
     def next_round(done: Sequence[int]) -> Iterator[Item]:
-        return rounds.round_items(checked(), files.outcomes, plan, done)
+        return rounds.round_items(checked(source.read()), files.outcomes, plan, done)
 
-    def items() -> Iterator[Item]:
-        return next_round(())
+    def items_of(samples: Iterable[Sample]) -> Iterator[Item]:
+        return rounds.round_items(checked(samples), files.outcomes, plan, ())
 
     def columns(judgment: Judgment) -> dict[str, Any]:
         return {} if ties == "draws" else {"expected": expect(judgment)}
 
-    total = rounds.most_judgments(checked(), plan) if plan.has_rounds else None
+    if plan.has_rounds:
+        source.draw(job, opened)
+    total = rounds.most_judgments(checked(source.read()), plan) if plan.has_rounds else None
     if job.estimate:
-        jobs.print_estimate(job, opened, items, total=total)
+        jobs.print_estimate(job, opened, lambda: next_round(()), total=total)
         return
-    done = jobs.judge_into(
-        job,
-        opened,
-        items,
-        files.outcomes,
-        total=total,
-        rounds=next_round if plan.has_rounds else None,
-        columns=columns,
-    )
-    found = choose.choose_all(checked(), files, truth=column, counts=counts, seed=job.seed or 0, plan=plan)
+    if plan.has_rounds:
+        done = jobs.judge_into(
+            job, opened, lambda: next_round(()), files.outcomes, total=total, rounds=next_round, columns=columns
+        )
+    else:
+        done = source.judge_into(job, opened, items_of, files.outcomes, columns=columns)
+    found = choose.choose_all(checked(source.read()), files, truth=column, counts=counts, seed=job.seed or 0, plan=plan)
     jobs.finish(
         job,
         done,
         {"out": str(files.best), "curve": str(files.curve), "plot": str(files.plot), **found},
-        [*plot.table(found), jobs.headline(done, files.outcomes), f"choices: {files.best}, plot: {files.plot}"],
+        [
+            *source.lines(),
+            *plot.table(found),
+            jobs.headline(done, files.outcomes),
+            f"choices: {files.best}, plot: {files.plot}",
+        ],
     )

@@ -173,6 +173,16 @@ class SampledOptions(JobOptions):
     policy_seed: Annotated[
         int | None, typer.Option("--policy-seed", rich_help_panel=POLICY, help="Of the completions.")
     ] = None
+    right: Annotated[
+        str | None,
+        typer.Option(
+            "--right",
+            metavar="R",
+            rich_help_panel=POLICY,
+            help="The column 'right', from the rows' reference: number (the last numbers are the same), exact, "
+            "contains, or module:function of (completion, reference). No judge is told.",
+        ),
+    ] = None
 
 
 def takes_job(command: Callable[..., None]) -> Callable[..., None]:

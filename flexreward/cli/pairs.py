@@ -70,16 +70,14 @@ def pairs(
     [bold]flexreward pairs prompts.jsonl --policy my-org/policy --completions 4 --out runs/pairs --keep uncut[/bold]
     """
     from flexreward.cli import job as jobs
-    from flexreward.cli.drawing import Source, policy_recipe
+    from flexreward.cli.drawing import policy_recipe, source_of
     from flexreward.cli.pairs_estimate import print_pairs_estimate
     from flexreward.errors import RecipeError
     from flexreward.files.outcomes import FIELDS as OUTCOME_FIELDS
     from flexreward.files.whole import update_summary
     from flexreward.pairs import build, card
     from flexreward.pairs.balance import parse_balance
-    from flexreward.pairs.choose import truth_of
     from flexreward.pairs.keep import parse_keep
-    from flexreward.policy.sampled import FIELDS as SAMPLED_FIELDS
     from flexreward.policy.sampled import SAMPLED
     from flexreward.report.pairs.page import write_pairs_report
 
@@ -87,7 +85,9 @@ def pairs(
     if policy is not None and policy.completions * len(policy.temperatures) < 2:
         raise RecipeError("a pair needs two completions: set --completions, or two --temperatures")
     if policy is not None and truth is not None:
-        raise RecipeError("--truth: holds one value a completion, and --policy draws other completions; leave one out")
+        raise RecipeError(
+            "--truth: holds one value a completion, and --policy draws other completions; --right tells of those"
+        )
     recipe = jobs.recipe_of(job)
     plan = build.Plan(
         rules=parse_keep(keep),
@@ -95,20 +95,14 @@ def pairs(
         per_prompt=per_prompt,
         seed=job.seed or 0,
         limits=recipe.limits,
-        truth="right" if truth is None and policy is None else truth,
+        truth="right" if truth is None and (policy is None or job.right) else truth,
     )
-    reserved = {*OUTCOME_FIELDS, *build.FIELDS, *build.READ_BY_TRAINERS, *(SAMPLED_FIELDS if policy else ())}
-
-    def prompts() -> Iterator[Sample]:
-        for sample in jobs.read(job, reserved=reserved, completed=policy is None):
-            if truth is not None:
-                truth_of(sample, truth)
-            yield sample
+    reserved = {*OUTCOME_FIELDS, *build.FIELDS, *build.READ_BY_TRAINERS}
 
     def items_of(samples: Iterable[Sample]) -> Iterator[Item]:
         return build.pair_items(samples, per_prompt=plan.per_prompt, seed=plan.seed, template=opened.judge.template)
 
-    source = Source(prompts=prompts, recipe=policy, path=out / SAMPLED)
+    source = source_of(job, policy, out / SAMPLED, reserved=reserved)
     first = source.first()
     if not recipe.both_orders:
         raise RecipeError("both_orders: false in the recipe, but a pair needs both orders; take another --judge")

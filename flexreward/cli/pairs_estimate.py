@@ -84,7 +84,7 @@ async def _completed(
             await policy.engine.close()
     seconds, bought = time.monotonic() - began, sum(not one.cached for one in drawn)
     scale = total / len(drawn)
-    return [one.sample for one in drawn if not one.failure], {
+    return [source.told(one.sample) for one in drawn if not one.failure], {
         "tokens": {
             "prompt": round(scale * sum(one.prompt_tokens for one in drawn)),
             "completion": round(scale * sum(one.completion_tokens for one in drawn)),

@@ -36,6 +36,8 @@ class Files(NamedTuple):
     curve: Path
     plot: Path
     summary: Path
+    sampled: Path
+    """What a policy has drawn."""
 
     @classmethod
     def beside(cls, out: Path) -> Files:
@@ -48,6 +50,7 @@ class Files(NamedTuple):
             curve=folder / f"{stem}curve.json",
             plot=folder / f"{stem}curve.png",
             summary=folder / f"{stem}summary.json",
+            sampled=folder / f"{stem}sampled.jsonl",
         )
 
 

@@ -169,4 +169,4 @@ def test_a_truth_that_is_named_must_be_there_and_is_no_matter_of_a_policy(tmp_pa
     assert run([*options, "--truth", "good"]) == 2
     assert "--truth good has 1 values for 2 completions" in capsys.readouterr().err
     assert run([*options, "--truth", "good", "--policy", "tiny"]) == 2
-    assert "leave one out" in capsys.readouterr().err
+    assert "--right tells of those" in capsys.readouterr().err

@@ -4,6 +4,7 @@ import pytest
 from datasets import Dataset
 
 from flexreward.errors import RecipeError, SampleError
+from flexreward.right import right_named
 
 pytest.importorskip("trl", reason="needs pip install 'flexreward[train]'")
 preferences = pytest.importorskip("training.preferences")
@@ -119,13 +120,13 @@ def test_the_length_of_a_conversation_is_that_of_its_longer_side(tokenizer):
     ],
 )
 def test_what_is_right_is_told_by_the_way_that_is_asked_for(right, completion, reference, found):
-    assert check.right_named(right)(completion, reference) is found
+    assert right_named(right, "check.right")(completion, reference) is found
 
 
 @pytest.mark.parametrize("right", ["numbre", "nowhere:eq", "operator:nothing"])
 def test_another_way_is_refused(right):
     with pytest.raises(RecipeError, match=r"check\.right"):
-        check.right_named(right)
+        right_named(right, "check.right")
 
 
 def test_what_is_trained_on_cannot_be_what_is_checked(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 
@@ -91,3 +92,34 @@ def test_rows_that_have_completions_are_not_given_to_a_policy(tmp_path, capsys):
     path.write_text('{"prompt": "x", "completions": ["a", "b"]}\n')
     assert run(["pairs", str(path), "--policy", "tiny", "--out", str(tmp_path / "out")]) == 2
     assert "line 1: has completions, and --policy draws them itself" in capsys.readouterr().err
+
+
+@pytest.fixture(scope="module")
+def questions(prompts):
+    path = prompts.with_name("questions.jsonl")
+    problems = domain.problems(random.Random("policy"), held_out=False)
+    rows = [{"prompt": problem.question, "reference": problem.answer} for problem in itertools.islice(problems, 6)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.mark.parametrize("method", ["pointwise", "knockout"])
+def test_the_best_of_what_a_policy_draws_is_held_against_the_references(questions, tmp_path, capsys, method):
+    options = ["--policy", "tiny", "--n", "1,2,4", "--right", "number", "--method", method, "--no-store", "--json"]
+    assert run(["best-of-n", str(questions), *options, "--out", str(tmp_path)]) == 0
+    found = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert found["truth"] == "right"
+    assert found["best_of_n"]["1"]["mean"] <= found["best_of_n"]["4"]["mean"] <= found["oracle"]["4"]["mean"]
+    _, *rows = lines(tmp_path / "sampled.jsonl")
+    assert [len(row["completions"]) for row in rows] == [4] * 6
+    assert {one["temperature"] for row in rows for one in row["origins"]} == {1.0}
+
+
+def test_what_is_right_cannot_be_told_without_a_reference_or_a_policy(prompts, tmp_path, capsys):
+    out = ["--right", "number", "--out", str(tmp_path / "o")]
+    assert run(["best-of-n", str(prompts), "--policy", "tiny", *out]) == 2
+    assert "line 1: has no reference, which --right compares" in capsys.readouterr().err
+    assert run(["best-of-n", str(prompts), *out]) == 2
+    assert "--right: tells of completions that a --policy draws" in capsys.readouterr().err
+    assert run(["pairs", str(prompts), "--policy", "tiny", "--right", "nearly", "--out", str(tmp_path)]) == 2
+    assert "--right: no 'nearly', expected one of number, exact, contains" in capsys.readouterr().err

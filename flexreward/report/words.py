@@ -37,8 +37,8 @@ def percent(share: float | None, digits: int = 1) -> str:
     return "–" if share is None else f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%"
 
 
-def interval(low: float, high: float) -> str:
-    return f"{100 * low:.1f} to {percent(high)}"
+def interval(low: float | None, high: float | None) -> str:
+    return "–" if low is None else f"{100 * low:.1f} to {percent(high)}"
 
 
 def number(value: float | None) -> str:

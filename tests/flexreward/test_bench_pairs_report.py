@@ -1,0 +1,21 @@
+"""The bench of a judged folder: what it filters is judged as the command would have it, so that nothing is judged."""
+
+from __future__ import annotations
+
+import json
+
+from flexreward.bench import pairs_report
+
+
+def test_a_folder_that_the_bench_makes_is_filtered_and_shown_without_a_judgment(tmp_path):
+    folder = pairs_report.write_pairs_folder(tmp_path, 60)
+    taken = pairs_report.filtered(folder)
+    found = json.loads((folder / "printed").read_text())
+    assert (found["rows"], found["judged_now"]) == (60, 0)
+    assert found["pairs"]["kept"] > 0
+    assert {"flipped", "margin"} <= found["pairs"]["dropped"].keys()
+    assert found["study"]["truth"]["before"]["value"] > 0.5
+    assert found["study"]["temperatures"][0]["temperatures"] == [0.8, 1.2]
+    assert (folder / "report.html").exists()
+    assert taken.cpu_s > 0
+    assert 50 < taken.peak_mb < pairs_report.GOAL_MB

@@ -18,6 +18,7 @@ from flexreward.media.limits import LIMITS, Limits
 from flexreward.types import Completion, JudgeRequest, Media, Message, Modality, Text
 
 OURS = ("id", "prompt", "completions", "origins", "rubric", "reference", "molecules")
+KNOWN = frozenset(OURS)
 MEDIA: Mapping[str, Modality] = {"images": "image", "videos": "video", "audios": "audio"}
 """Columns of media of the prompt, which stand on the request in this order."""
 CLEAR = (bool, int, type(None))
@@ -214,7 +215,7 @@ def _sample(
             raise SampleError(
                 f"{row.where}: no column {column!r}; the row has {names_of(row.fields)}; --map {column}=COLUMN names it"
             )
-    extra = {column: value for column, value in fields.items() if column not in OURS}
+    extra = {column: value for column, value in fields.items() if column not in KNOWN}
     for column in extra:
         if column in reserved:
             raise SampleError(

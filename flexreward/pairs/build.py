@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from flexreward.errors import OutputError, RecipeError, SampleError
-from flexreward.files.outcomes import Item, encode_fast, read_header, read_outcomes, request_digest
+from flexreward.files.outcomes import Item, encode_fast, read_header, read_outcomes, request_digest, texts_digest
 from flexreward.files.samples import Sample
 from flexreward.files.whole import replaced
 from flexreward.jobs.run import fitting, items_of
@@ -262,9 +262,17 @@ def sorted_out_by(samples: Iterable[Sample], rows: Iterator[Mapping[str, Any]], 
 def _row_of(sample: Sample, indices: tuple[int, int], row: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """The next outcome, if it is of this pair."""
     name = pair_id(sample, indices)
-    if row is None or (row["id"], row["request"]) != (name, request_digest(sample.only(indices, id=name))):
+    if row is None or row["id"] != name or row["request"] != _digest(sample, indices):
         raise OutputError(f"{OUTCOMES}: does not go on with {name!r}: the samples changed; run again with --overwrite")
     return row
+
+
+def _digest(sample: Sample, indices: tuple[int, int]) -> str:
+    texts = (sample.prompt, sample.completions[indices[0]], sample.completions[indices[1]])
+    words = [text for text in texts if isinstance(text, str)]
+    if len(words) == len(texts) and not sample.media and not sample.molecules:
+        return texts_digest(words, reference=sample.reference, rubric=sample.rubric)
+    return request_digest(sample.only(indices, id=sample.id))
 
 
 def _judged_pair(sample: Sample, indices: tuple[int, int], row: Mapping[str, Any]) -> JudgedPair:
@@ -272,9 +280,9 @@ def _judged_pair(sample: Sample, indices: tuple[int, int], row: Mapping[str, Any
         id=row["id"],
         indices=indices,
         scores=tuple(row["scores"]) if row["scores"] else None,
-        orders=tuple(tuple(order["scores"]) if order["scores"] else None for order in row["orders"]),
+        orders=tuple([tuple(order["scores"]) if order["scores"] else None for order in row["orders"]]),
         lengths=(_length(sample.completions[indices[0]]), _length(sample.completions[indices[1]])),
-        cut=bool(sample.origins) and any(sample.origins[index].cut for index in indices),
+        cut=bool(sample.origins) and (sample.origins[indices[0]].cut or sample.origins[indices[1]].cut),
     )
 
 

@@ -158,6 +158,8 @@ def sort_out(pairs: Sequence[JudgedPair], rules: Sequence[Rule]) -> list[str | N
     reasons: list[str | None] = [None] * len(pairs)
     for rule in rules:
         kept = [i for i, reason in enumerate(reasons) if reason is None]
+        if not kept:
+            break
         for i, reason in zip(kept, rule([pairs[i] for i in kept]), strict=True):
             reasons[i] = reason
     return reasons

@@ -7,10 +7,12 @@ a million pairs as for a thousand, two of them add up to the study of both, and 
 from __future__ import annotations
 
 import itertools
+import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from statistics import NormalDist
 from typing import Any, NamedTuple
 
 from flexreward.files.samples import Sample
@@ -20,6 +22,8 @@ from flexreward.types import Scale
 KEPT = "kept"
 RATIOS = (1.0, 1.1, 1.25, 1.5, 2.0, 4.0)
 """Upper ends of the bins of length: the longer text is at most so many times as long as the shorter. One bin more."""
+
+Z = NormalDist().inv_cdf(0.975)
 
 Figures = dict[str, Any]
 
@@ -321,13 +325,16 @@ def known_truth(sample: Sample, column: str) -> list[float] | None:
 
 
 def share(num: int, of: int) -> Figures:
-    """``num`` of ``of`` with its 95 % Wilson interval; without any, there is no value."""
+    """``num`` of ``of`` with its 95 % Wilson interval; without any, there is no value.
+
+    Written out, as SciPy's takes longer to import than a small folder takes to be filtered.
+    """
     if not of:
         return {"value": None, "low": None, "high": None, "n": 0}
-    from scipy.stats import binomtest
-
-    low, high = binomtest(num, of).proportion_ci(method="wilson")
-    return {"value": num / of, "low": float(low), "high": float(high), "n": of}
+    value, squared = num / of, Z * Z / of
+    middle = (value + squared / 2) / (1 + squared)
+    half = Z / (1 + squared) * math.sqrt(value * (1 - value) / of + squared / (4 * of))
+    return {"value": value, "low": max(0.0, middle - half), "high": min(1.0, middle + half), "n": of}
 
 
 def _filled(bins: list[Figures]) -> list[Figures]:

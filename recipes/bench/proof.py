@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from flexreward.bench import Bar, expected, pairs_report, passes, text_lines, vllm, votes
+from flexreward.bench import Bar, expected, passes, text_lines, vllm, votes
 from flexreward.config import resolve_judge
 from flexreward.engines.checkpoint import read_checkpoint
 from training.proof import Parts, record
@@ -23,7 +23,6 @@ TAKEN = {
     "passes_transformers": passes.on_transformers,
     "passes_vllm": passes.on_vllm,
     "engine_vllm": vllm.bars,
-    "pairs_report": pairs_report.bars,
 }
 
 

@@ -8,6 +8,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import binomtest
 
 from flexreward.cli import run
 from flexreward.files.samples import Origin, Sample
@@ -135,6 +136,13 @@ def test_a_study_of_many_pairs_is_no_larger_than_one_of_few():
 )
 def test_lengths_are_binned_by_how_many_times_the_longer_one_is_as_long(lengths, bin):
     assert length_bin(lengths) == bin
+
+
+@pytest.mark.parametrize(("num", "of"), [(0, 3), (3, 3), (1, 7), (412_345, 1_000_000)])
+def test_the_interval_of_a_share_is_that_of_scipy(num, of):
+    found = share(num, of)
+    low, high = binomtest(num, of).proportion_ci(method="wilson")
+    assert (found["low"], found["high"]) == pytest.approx((low, high), abs=1e-12)
 
 
 def test_a_share_of_nothing_has_no_value():

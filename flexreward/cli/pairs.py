@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -103,6 +104,8 @@ def pairs(
         return build.pair_items(samples, per_prompt=plan.per_prompt, seed=plan.seed, template=opened.judge.template)
 
     source = source_of(job, policy, out / SAMPLED, reserved=reserved)
+    if truth is not None:
+        source.prompts = functools.partial(_with_truth, source.prompts, truth)
     first = source.first()
     if not recipe.both_orders:
         raise RecipeError("both_orders: false in the recipe, but a pair needs both orders; take another --judge")
@@ -129,3 +132,13 @@ def pairs(
         {"out": str(out), **summary},
         [*source.lines(), jobs.headline(done, out / build.OUTCOMES), *card.lines_of(built, out), f"report: {page}"],
     )
+
+
+def _with_truth(samples: Callable[[], Iterator[Sample]], column: str) -> Iterator[Sample]:
+    """The samples, each of which says in ``column`` how good its completions are; raises SampleError at one that does
+    not."""
+    from flexreward.pairs.choose import truth_of
+
+    for sample in samples():
+        truth_of(sample, column)
+        yield sample

@@ -89,8 +89,8 @@ def main(seeds: Sequence[int] = SEEDS, number: int = PROMPTS, held_out: int = HE
         figures[f"flip_{how}"] = difference(
             [(after["consistent", s][f"each_{how}"], after["single", s][f"each_{how}"]) for s in seeds]
         )
-    draw(figures, PROOFS / "dpo.svg")
     record("dpo", figures, PROOFS, seconds=parts.seconds)
+    draw(figures, PROOFS / "dpo.svg")
 
 
 def pairs(folder: Path, number: int, server: Callable[[], str]) -> dict[str, Any]:

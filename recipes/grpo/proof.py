@@ -73,8 +73,8 @@ def main(seeds: tuple[int, ...] = SEEDS, number: int = NUMBER) -> None:
         over = [after[f"judged{seed}"][how] - after[f"control{seed}"][how] for seed in seeds]
         figures[f"least_rise_{how}"] = 100 * min(rises)
         figures[f"least_over_control_{how}"] = 100 * min(over)
-    draw({name: curve for run in runs.values() for name, curve in run["rewards"].items()}, PROOFS / "grpo.svg")
     record("grpo", figures, PROOFS, seconds=parts.seconds)
+    draw({name: curve for run in runs.values() for name, curve in run["rewards"].items()}, PROOFS / "grpo.svg")
 
 
 def trained(recipe: GrpoRecipe, seed: int, server: Callable[[], str]) -> dict[str, Any]:

@@ -66,13 +66,14 @@ def running(recipe: ServeRecipe, *, say: Say, begun: Callable[[], None] = lambda
 
 def environment() -> None:
     """What Ray reads from the environment, before it is imported: its ports stand on the loopback address or take a
-    token, and it reports nothing."""
+    token, its workers yield to nobody, and it reports nothing."""
     if not os.environ.get(CLUSTER):
         os.environ.setdefault("RAY_AUTH_MODE", "token")
         os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))
         # Without clusters, which is how Ray runs on other systems, its node is 127.0.0.1. Else it takes the machine's
         # own address although it is told that one, and its metrics there ask for no token (ray 2.60).
         os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        os.environ.setdefault("RAY_worker_niceness", "0")  # a server is no background work: a training would starve it
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
 

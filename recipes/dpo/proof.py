@@ -45,7 +45,7 @@ RECIPE = Path("recipes/dpo/tiny_2cores.yaml")
 PROOFS = Path("recipes/dpo/proofs")
 ROOT = Path("runs/dpo/proof")
 SEEDS = (0, 1, 2)
-PROMPTS = 3072
+PROMPTS = 2048
 """Of each seed."""
 COMPLETIONS = 2
 """At each of the two temperatures."""

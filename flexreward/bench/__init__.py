@@ -28,6 +28,7 @@ BENCHES = {
     "engine": "flexreward.bench.engine:bars",
     "eval": "flexreward.bench.eval:bars",
     "expected": "flexreward.bench.expected:bars",
+    "pairs": "flexreward.bench.pairs:bars",
     "pairs-report": "flexreward.bench.pairs_report:bars",
     "routing": "flexreward.bench.routing:bars",
     "server": "flexreward.bench.server:bars",

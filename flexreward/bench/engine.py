@@ -82,6 +82,7 @@ class Baseline:
     """Prompts as token ids."""
     decode: Callable[[Sequence[int]], str]
     max_tokens: int
+    temperature: float = 0.0
 
     def replies(self, size: int) -> list[str]:
         """All replies, in padded batches of ``size`` in the order in which they came."""
@@ -97,9 +98,9 @@ class Baseline:
         ids = torch.tensor([[0] * (width - len(row)) + list(row) for row in rows], device=device)
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
         pad = self.model.config.get_text_config().pad_token_id
-        out = self.model.generate(
-            ids, attention_mask=mask, max_new_tokens=self.max_tokens, do_sample=False, pad_token_id=pad
-        )
+        drawn = {"do_sample": True, "temperature": self.temperature, "top_k": 0} if self.temperature else {}
+        how = {"do_sample": False, **drawn}
+        out = self.model.generate(ids, attention_mask=mask, max_new_tokens=self.max_tokens, pad_token_id=pad, **how)
         return [self.decode(row) for row in out[:, width:].tolist()]
 
 

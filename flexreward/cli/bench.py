@@ -12,7 +12,7 @@ def bench(
         str,
         typer.Argument(
             metavar="NAME",
-            help="Which bench: engine, eval, expected, pairs-report, routing, server, thinking or votes.",
+            help="Which bench: engine, eval, expected, pairs, pairs-report, routing, server, thinking or votes.",
             show_default=False,
         ),
     ],

@@ -99,7 +99,8 @@ class JobOptions(JudgeOptions):
         str,
         typer.Argument(
             metavar="SAMPLES",
-            help="A JSONL, JSON or Parquet file, a folder saved by `datasets`, or a hub id NAME:SPLIT.",
+            help="A JSONL, JSON or Parquet file, here or at a URL that fsspec opens (s3://...), a folder saved by "
+            "`datasets`, or a hub id NAME:SPLIT.",
             show_default=False,
         ),
     ]

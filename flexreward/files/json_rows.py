@@ -7,8 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, Literal, NoReturn, Protocol
 
 from flexreward.errors import SampleError
 
@@ -29,7 +28,13 @@ class Row:
     fields: dict[str, Any]
 
 
-def line_rows(path: Path, max_row_bytes: int) -> Iterator[Row]:
+class Openable(Protocol):
+    """A path, or whatever else opens a file and is named by its text."""
+
+    def open(self, mode: Literal["rb"], /) -> BinaryIO: ...
+
+
+def line_rows(path: Openable, max_row_bytes: int) -> Iterator[Row]:
     """One object a line; blank lines are skipped."""
     number = 0
     with path.open("rb") as file:
@@ -58,7 +63,7 @@ def line_rows(path: Path, max_row_bytes: int) -> Iterator[Row]:
                 yield Row(number=number, where=where, fields=_object(fields, where))
 
 
-def array_rows(path: Path, max_row_bytes: int) -> Iterator[Row]:
+def array_rows(path: Openable, max_row_bytes: int) -> Iterator[Row]:
     """Elements of one JSON array, a window of the file at a time."""
     with path.open("rb") as file:
         window = _Window(file, str(path))

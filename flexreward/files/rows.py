@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO, Literal, cast
 
 from flexreward.errors import SampleError
 from flexreward.files.json_rows import BOM, MAX_ROW_BYTES, Row, array_rows, line_rows
@@ -11,12 +14,34 @@ from flexreward.files.json_rows import BOM, MAX_ROW_BYTES, Row, array_rows, line
 __all__ = ["MAX_ROW_BYTES", "Row", "is_local", "read_rows"]
 
 
+URL = re.compile(r"[a-z][a-z0-9+.-]*://")
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file that fsspec opens, such as ``s3://bucket/rows.jsonl``; some protocols need a package of their own."""
+
+    url: str
+
+    def open(self, mode: Literal["rb"]) -> BinaryIO:
+        import fsspec
+
+        try:
+            return cast(BinaryIO, fsspec.open(self.url, mode).open())
+        except (ImportError, ValueError, OSError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise SampleError(f"{self.url}: cannot be opened ({reason})") from error
+
+    def __str__(self) -> str:
+        return self.url
+
+
 def read_rows(source: str, *, max_row_bytes: int = MAX_ROW_BYTES) -> Iterator[Row]:
     """The rows of ``source``, one at a time.
 
     Args:
-        source: A file (told apart by its first bytes, not by its name), a folder made by ``save_to_disk``
-            (``folder:split`` where it holds several), or a hub id with its split, ``name:split``.
+        source: A file (told apart by its first bytes, not by its name), its URL as fsspec knows it, a folder made by
+            ``save_to_disk`` (``folder:split`` where it holds several), or a hub id with its split, ``name:split``.
         max_row_bytes: Longest row of a JSON file that is read.
 
     Raises:
@@ -25,6 +50,8 @@ def read_rows(source: str, *, max_row_bytes: int = MAX_ROW_BYTES) -> Iterator[Ro
     path = Path(source)
     if path.is_file():
         rows = _file_rows(path, max_row_bytes)
+    elif URL.match(source):
+        rows = _file_rows(RemoteFile(source), max_row_bytes)
     elif path.is_dir() or (":" in source and Path(source.rpartition(":")[0]).is_dir()):
         rows = _folder_rows(source)
     else:
@@ -43,7 +70,7 @@ def is_local(source: str) -> bool:
 
 
 def folder_of(source: str) -> Path:
-    """Where relative paths in its rows begin: beside a file, in a folder, and here for what is on the hub."""
+    """Where relative paths in its rows begin: beside a file, in a folder, and here for what is elsewhere."""
     path = Path(source)
     if path.is_file():
         return path.parent
@@ -53,7 +80,7 @@ def folder_of(source: str) -> Path:
     return split if split.is_dir() else Path()
 
 
-def _kind(path: Path) -> str:
+def _kind(path: Path | RemoteFile) -> str:
     try:
         with path.open("rb") as file:
             head = file.read(4096)
@@ -66,7 +93,7 @@ def _kind(path: Path) -> str:
     return "array" if head.removeprefix(BOM).lstrip().startswith(b"[") else "lines"
 
 
-def _file_rows(path: Path, max_row_bytes: int) -> Iterator[Row]:
+def _file_rows(path: Path | RemoteFile, max_row_bytes: int) -> Iterator[Row]:
     match _kind(path):
         case "parquet":
             return _parquet_rows(path)
@@ -76,15 +103,15 @@ def _file_rows(path: Path, max_row_bytes: int) -> Iterator[Row]:
             return line_rows(path, max_row_bytes)
 
 
-def _parquet_rows(path: Path) -> Iterator[Row]:
+def _parquet_rows(path: Path | RemoteFile) -> Iterator[Row]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        for number, fields in enumerate(
-            (row for batch in pq.ParquetFile(path).iter_batches(batch_size=64) for row in batch.to_pylist()), 1
-        ):
-            yield Row(number=number, where=f"{path}: row {number}", fields=fields)
+        with path.open("rb") as file:
+            batches = pq.ParquetFile(file).iter_batches(batch_size=64)
+            for number, fields in enumerate((row for batch in batches for row in batch.to_pylist()), 1):
+                yield Row(number=number, where=f"{path}: row {number}", fields=fields)
     except (pa.ArrowException, OSError) as error:
         raise SampleError(f"{path}: not a whole Parquet file ({str(error).splitlines()[0]}); copy it again") from error
 

@@ -45,6 +45,19 @@ def test_a_row_becomes_a_sample_and_its_other_columns_are_carried_through(tmp_pa
     assert sample.request().completions == ("4", "5")
 
 
+def test_rows_of_a_url_are_those_of_the_file_and_what_cannot_be_opened_is_said(tmp_path):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    source = write(tmp_path / "s.jsonl", *(GOOD | {"id": f"q{i}"} for i in range(3)))
+    pq.write_table(pa.Table.from_pylist([GOOD | {"id": f"q{i}"} for i in range(3)]), tmp_path / "s.parquet")
+    assert [sample.id for sample in read(f"file://{source}")] == ["q0", "q1", "q2"]
+    assert [sample.id for sample in read(f"file://{tmp_path}/s.parquet")] == ["q0", "q1", "q2"]
+    assert read(f"file://{source}")[1].where == f"file://{source}: line 2"
+    assert refused(f"file://{tmp_path}/absent.jsonl").startswith(f"file://{tmp_path}/absent.jsonl: cannot be opened (")
+    assert refused("nowhere://s.jsonl").startswith("nowhere://s.jsonl: cannot be opened (Protocol not known: nowhere")
+
+
 def test_rows_without_an_id_are_named_by_their_number_blank_lines_left_out(tmp_path):
     source = write(tmp_path / "s.jsonl", GOOD, "", GOOD)
     assert [sample.id for sample in read(source)] == ["row-000001", "row-000002"]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from contextlib import aclosing
+from copy import copy
 from dataclasses import replace
 from time import perf_counter
 from typing import Any, cast
@@ -72,6 +73,12 @@ class ServedJudge:
         self.both_orders: bool = header["judge"]["both_orders"]
         self._client = client
         self._name = name
+
+    def apart(self) -> ServedJudge:
+        """The same judge over connections of its own, for requests beside those that this one asks."""
+        other = copy(self)
+        other._client = copy(self._client)
+        return other
 
     async def judge(self, request: JudgeRequest) -> Judgment:
         """What became of one request. What the server does not answer is unscored.

@@ -82,11 +82,19 @@ class Opened:
     ledger: Ledger
 
 
-def open_for(job: JudgeOptions, recipe: JudgeRecipe, template: str, *, order_seed: int | None = None) -> Opened:
+def open_for(
+    job: JudgeOptions,
+    recipe: JudgeRecipe,
+    template: str,
+    *,
+    order_seed: int | None = None,
+    ledger: Ledger | None = None,
+) -> Opened:
     """The judge with its model loaded, and the store that the options name behind it.
 
     Args:
         order_seed: See ``Judge``.
+        ledger: In place of one over that store.
     """
     from flexreward.ledger import Ledger
     from flexreward.ledger.store import Store
@@ -95,11 +103,9 @@ def open_for(job: JudgeOptions, recipe: JudgeRecipe, template: str, *, order_see
     if job.no_store and job.store:
         raise RecipeError("--store and --no-store exclude each other")
     if recipe.engine == SERVED:
-        return _open_served(recipe, template, ordered=order_seed is not None, ledger=Ledger(None))
-    store = (
-        None if job.no_store else Store(job.store, notify=lambda line: print(f"flexreward: {line}", file=sys.stderr))
-    )
-    ledger = Ledger(store)
+        return _open_served(recipe, template, ordered=order_seed is not None, ledger=ledger or Ledger(None))
+    if ledger is None:
+        ledger = Ledger(None if job.no_store else Store(job.store, notify=say))
     load_template(template)  # a wrong name should not cost the loading of a model
     engine = open_engine(recipe)
     try:
@@ -109,6 +115,11 @@ def open_for(job: JudgeOptions, recipe: JudgeRecipe, template: str, *, order_see
         asyncio.run(engine.close())
         raise
     return Opened(judge=judge, recipe=recipe, engine=engine, ledger=ledger)
+
+
+def say(line: str) -> None:
+    """On stderr, as everything that is no result."""
+    print(f"flexreward: {line}", file=sys.stderr)
 
 
 def _open_served(recipe: JudgeRecipe, template: str, *, ordered: bool, ledger: Ledger) -> Opened:

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from flexreward.files.outcomes import Item
     from flexreward.files.samples import Sample
 
+RAY = "Ray"
+
 
 @takes_job
 def pairs(
@@ -53,6 +55,34 @@ def pairs(
             "better one won. Default: 'right' where there is one.",
         ),
     ] = None,
+    ray: Annotated[
+        bool,
+        typer.Option(
+            "--ray",
+            rich_help_panel=RAY,
+            help="Spread the rows over the cluster that RAY_ADDRESS names, or over one begun on this machine. The "
+            "folder ends as it does without.",
+        ),
+    ] = False,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            rich_help_panel=RAY,
+            help="Processes that hold judge and policy. Default: one a GPU of the cluster, else one.",
+        ),
+    ] = None,
+    worker_gpus: Annotated[
+        float | None,
+        typer.Option(metavar="G", min=0, rich_help_panel=RAY, help="Of each. Default: 1 where the cluster has some."),
+    ] = None,
+    part_rows: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N", min=1, rich_help_panel=RAY, help="Rows that are judged and written together. Default: 256."
+        ),
+    ] = None,
 ) -> None:
     """Judge the completions of each prompt two by two, and keep the pairs that survive an order flip.
 
@@ -69,10 +99,15 @@ def pairs(
     [bold]flexreward pairs sampled.jsonl --out runs/pairs --keep margin=2,widest=1[/bold]
 
     [bold]flexreward pairs prompts.jsonl --policy my-org/policy --completions 4 --out runs/pairs --keep uncut[/bold]
+
+    With --ray workers judge the rows in parts, which stand in DIR/parts until all are there; run again, it goes on with
+    those that are not. SAMPLES and --store are on the machine that the command runs on; media and models that are named
+    by a path must be seen by every worker.
     """
     from flexreward.cli import job as jobs
     from flexreward.cli.drawing import policy_recipe, source_of
     from flexreward.cli.pairs_estimate import print_pairs_estimate
+    from flexreward.cli.pairs_ray import run_spread, spread_of
     from flexreward.errors import RecipeError
     from flexreward.files.outcomes import FIELDS as OUTCOME_FIELDS
     from flexreward.files.whole import update_summary
@@ -82,6 +117,8 @@ def pairs(
     from flexreward.policy.sampled import SAMPLED
     from flexreward.report.pairs.page import write_pairs_report
 
+    if not ray and (workers, worker_gpus, part_rows) != (None, None, None):
+        raise RecipeError("--workers, --worker-gpus, --part-rows: need --ray")
     policy = policy_recipe(job)
     if policy is not None and policy.completions * len(policy.temperatures) < 2:
         raise RecipeError("a pair needs two completions: set --completions, or two --temperatures")
@@ -109,19 +146,37 @@ def pairs(
     first = source.first()
     if not recipe.both_orders:
         raise RecipeError("both_orders: false in the recipe, but a pair needs both orders; take another --judge")
-    opened = jobs.open_for(job, recipe, build.template_for(job.template, recipe.template, first))
-    if job.estimate:
-        print_pairs_estimate(job, opened, source, plan, items_of)
-        return
-    began = time.monotonic()
-    built = None
-    if not job.overwrite and jobs.has_begun(opened, out / build.OUTCOMES):
-        built = build.build_judged(source.read, out, plan)
-    if built is None:
-        done = source.judge_into(job, opened, items_of, out / build.OUTCOMES)
-        built = build.build(source.read, out, plan)
+    template = build.template_for(job.template, recipe.template, first)
+    began, built = time.monotonic(), None
+    if ray and not job.estimate:
+
+        def is_whole() -> bool:
+            nonlocal built
+            built = build.build_judged(source.read, out, plan)
+            return built is not None
+
+        spread = spread_of(job, source, recipe, workers=workers, gpus=worker_gpus, rows=part_rows)
+        ran = run_spread(job, recipe, template, source, plan, out, spread, is_whole)
+        built = built or build.build(source.read, out, plan)
+        done = jobs.Done(
+            counts=built.judged,
+            num_judged=ran.num_judged,
+            num_cached=ran.num_cached,
+            seconds=time.monotonic() - began,
+        )
     else:
-        done = jobs.nothing_left(opened, built.judged, began)
+        opened = jobs.open_for(job, recipe, template)
+        if job.estimate:
+            print_pairs_estimate(job, opened, source, plan, items_of)
+            return
+        began = time.monotonic()
+        if not job.overwrite and jobs.has_begun(opened, out / build.OUTCOMES):
+            built = build.build_judged(source.read, out, plan)
+        if built is None:
+            done = source.judge_into(job, opened, items_of, out / build.OUTCOMES)
+            built = build.build(source.read, out, plan)
+        else:
+            done = jobs.nothing_left(opened, built.judged, began)
     summary = {**built.summary(), "parse_rate": done.counts.parse_rate}
     update_summary(out / "summary.json", summary)
     card.write_card(out, summary)

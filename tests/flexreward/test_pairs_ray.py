@@ -1,0 +1,205 @@
+"""``flexreward pairs --ray`` ends in the files of one machine, whoever is killed on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from flexreward.cli import run
+from flexreward.errors import OutputError, SampleError
+from flexreward.files.samples import Sample
+from flexreward.ledger.store import Store
+from flexreward.pairs.ray.parts import Lines, part_file, part_path, put_together, rows_digest, standing
+from flexreward.pairs.ray.reader import Reading, blocks
+from recipes.tiny import domain
+
+WHO = {"flexreward": "1", "judge": {"fingerprint": "j"}, "template": {"id": "pair"}, "pairs": {"seed": 0}}
+SAME = ("sampled.jsonl", "pair_outcomes.jsonl", "train.jsonl", "dropped.jsonl", "summary.json", "shown.jsonl")
+ROOT = Path(__file__).parents[2]
+
+
+def samples(count: int) -> list[Sample]:
+    return [Sample(id=f"q{i}", prompt=f"Why {i}?", completions=("a", "b")) for i in range(count)]
+
+
+def read(reading: Reading) -> list[tuple[int, str, object]]:
+    rows = [row for block in blocks(reading) for row in block.to_pylist()]
+    return [(row["number"], row["digest"], pickle.loads(row["rows"])) for row in rows]  # noqa: S301  # our own
+
+
+def reading(rows: Callable[[], Iterator[Sample]], standing: dict[int, str] | None = None) -> Reading:
+    return Reading(prompts=rows, rows=2, standing=standing or {}, folder=os.getcwd())
+
+
+def test_rows_are_cut_into_parts_in_their_order_and_parts_that_stand_are_passed_over():
+    parts = read(reading(lambda: iter(samples(5)), {1: rows_digest(samples(4)[2:])}))
+    assert [(number, bool(digest)) for number, digest, _ in parts] == [(0, True), (2, True), (3, False)]
+    assert parts[1][2] == samples(5)[4:]
+
+
+def test_a_part_of_other_rows_and_a_bad_row_are_told_after_the_parts_before_them():
+    def broken() -> Iterator[Sample]:
+        yield from samples(3)
+        raise SampleError("line 4: broken")
+
+    *parts, (_, _, error) = read(reading(broken))
+    assert [number for number, _, _ in parts] == [0]
+    assert str(error) == "line 4: broken"
+    *_, (_, _, other) = read(reading(lambda: iter(samples(4)), {1: "another"}))
+    assert str(other).startswith("part-00001.jsonl: was made of other rows than stand there now")
+
+
+def write(folder: Path, number: int, who: dict = WHO) -> None:
+    path = part_path(folder, number)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = Lines(b"", b'{"id": "o%d"}\n' % number, b'{"id": "t%d"}\n' % number)
+    path.write_bytes(part_file(who, number, f"rows-{number}", lines))
+
+
+def test_parts_are_put_together_in_order(tmp_path):
+    for number in (1, 0):
+        write(tmp_path, number)
+    assert standing(tmp_path, WHO) == {0: "rows-0", 1: "rows-1"}
+    put_together(tmp_path, 2, WHO)
+    header, *rows = (json.loads(line) for line in (tmp_path / "pair_outcomes.jsonl").read_text().splitlines())
+    assert header == {name: WHO[name] for name in ("flexreward", "judge", "template")}
+    assert rows == [{"id": "o0"}, {"id": "o1"}]
+    assert not (tmp_path / "parts").exists()
+
+
+def test_parts_of_another_judge_and_parts_beyond_the_input_are_refused(tmp_path):
+    write(tmp_path, 0, {**WHO, "judge": {"fingerprint": "other"}})
+    with pytest.raises(OutputError, match=r"part-00000\.jsonl: is of another judge; give another --out"):
+        standing(tmp_path, WHO)
+    with pytest.raises(OutputError, match=r"part-00000\.jsonl: was made of other rows"):
+        put_together(tmp_path, 0, WHO)
+
+
+def test_what_ray_needs_is_said_in_one_line(tmp_path, capsys, monkeypatch):
+    path = tmp_path / "s.jsonl"
+    path.write_text('{"prompt": "x", "completions": ["a", "b"]}\n')
+    assert run(["pairs", str(path), "--out", str(tmp_path / "o"), "--workers", "2"]) == 2
+    assert "--workers, --worker-gpus, --part-rows: need --ray" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert run(["pairs", str(path), "--out", str(tmp_path / "o"), "--ray"]) == 2
+    assert "--ray: Ray is not installed; " in capsys.readouterr().err
+
+
+CLUSTER = """
+import sys, ray
+options = {"include_dashboard": False, "log_to_driver": False, "logging_level": "ERROR"}
+print(ray.init("local", _node_ip_address="127.0.0.1", num_cpus=2, **options).address_info["gcs_address"], flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[None]:
+    """One of two processors for all tests here, which find it by RAY_ADDRESS."""
+    from flexreward.serving.start import environment
+
+    before = dict(os.environ)
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment()
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, "-c", CLUSTER], text=True, **pipes) as process:
+        os.environ["RAY_ADDRESS"] = process.stdout.readline().strip()
+        yield
+    for name in os.environ.keys() - before.keys():
+        del os.environ[name]
+    os.environ.update(before)
+
+
+quiet = pytest.mark.filterwarnings("ignore")
+"""Ray 2.60 warns of much that is its own."""
+ROWS, IN_FLIGHT = 20, 24
+"""What one worker has asked for and not settled is at most of two parts, of each four judgments in both orders and two
+prompts at both temperatures."""
+
+
+def same(one: Path, other: Path) -> bool:
+    return all((one / name).read_bytes() == (other / name).read_bytes() for name in SAME)
+
+
+@pytest.fixture
+def job(tmp_path: Path) -> Callable[..., list[str]]:
+    prompts = [{"prompt": f"Why {i}?"} for i in range(ROWS)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in prompts))
+
+    def arguments(name: str, *more: str, delay_s: float = 0.0) -> list[str]:
+        engine = "engine: 'tests.flexreward.counted:CountedEngine'\nmax_in_flight: "
+        rest = f"\nmodel: {tmp_path / name}.sold\noptions: {{delay_s: {delay_s}}}\n"
+        (tmp_path / f"{name}-policy.yaml").write_text(f"{engine}2{rest}completions: 2\n")
+        (tmp_path / f"{name}-judge.yaml").write_text(f"{engine}4{rest}temperature: 0.7\n")
+        options = ["--policy", f"{tmp_path / name}-policy.yaml", "--judge", f"{tmp_path / name}-judge.yaml"]
+        store = ["--store", str(tmp_path / f"{name}.sqlite"), "--out", str(tmp_path / name)]
+        return ["pairs", str(tmp_path / "prompts.jsonl"), *options, *store, *more]
+
+    return arguments
+
+
+@pytest.mark.ray
+@quiet
+def test_whoever_is_killed_the_rows_are_the_same_and_little_is_bought_twice(cluster, job, tmp_path, capsys):
+    assert run(job("plain")) == 0
+    num_bought = len((tmp_path / "plain.sold").read_text().splitlines())
+    arguments, sold = job("spread", "--ray", "--part-rows", "2", delay_s=0.3), tmp_path / "spread.sold"
+
+    def wait(share: float) -> None:
+        until = time.monotonic() + 240
+        while not sold.exists() or len(sold.read_bytes().splitlines()) < share * num_bought:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+    driver = subprocess.Popen([sys.executable, "-m", "flexreward", *arguments])
+    wait(0.2)
+    driver.kill()
+    driver.wait()
+    assert not (tmp_path / "spread/pair_outcomes.jsonl").exists()
+
+    def kill() -> None:
+        wait(0.5)
+        os.kill(int(sold.with_suffix(".pid").read_text()), signal.SIGKILL)  # a worker
+        wait(0.9)
+        sold.with_suffix(".dies").touch()  # an engine
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    assert run(arguments) == 0
+    killer.join()
+    assert not sold.with_suffix(".dies").exists()
+    assert same(tmp_path / "plain", tmp_path / "spread")
+    lines = sold.read_text().splitlines()
+    assert len(set(lines)) == num_bought
+    assert len(lines) - num_bought <= 2 * IN_FLIGHT
+    with Store(tmp_path / "spread.sqlite") as store:
+        assert len(store) == num_bought
+    # Other rules on what stands there, and nothing is judged again.
+    capsys.readouterr()
+    assert run([*arguments, "--keep", "margin=2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["judged_now"] == 0
+    assert len(sold.read_text().splitlines()) == len(lines)
+
+
+@pytest.mark.ray
+@quiet
+def test_the_bundled_judge_and_policy_end_in_the_bytes_of_one_machine(cluster, tmp_path):
+    problems = domain.problems(random.Random("spread"), held_out=False)
+    rows = [{"prompt": next(problems).question} for _ in range(5)]
+    (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    options = ["--policy", "tiny", "--temperature", "0.7", "--no-store"]
+    common = ["pairs", str(tmp_path / "prompts.jsonl"), *options]
+    assert run([*common, "--out", str(tmp_path / "plain")]) == 0
+    assert run([*common, "--out", str(tmp_path / "spread"), "--ray", "--part-rows", "2"]) == 0
+    assert same(tmp_path / "plain", tmp_path / "spread")

@@ -22,7 +22,10 @@ from flexreward.files.samples import Sample
 from flexreward.ledger.store import Store
 from flexreward.pairs.ray.parts import Lines, part_file, part_path, put_together, rows_digest, standing
 from flexreward.pairs.ray.reader import Reading, blocks
+from flexreward.serving.app import build_app
 from recipes.tiny import domain
+from tests.faulty_server import listening
+from tests.flexreward.serving.served import service_over
 
 WHO = {"flexreward": "1", "judge": {"fingerprint": "j"}, "template": {"id": "pair"}, "pairs": {"seed": 0}}
 SAME = ("sampled.jsonl", "pair_outcomes.jsonl", "train.jsonl", "dropped.jsonl", "summary.json", "shown.jsonl")
@@ -190,6 +193,26 @@ def test_whoever_is_killed_the_rows_are_the_same_and_little_is_bought_twice(clus
     assert run([*arguments, "--keep", "margin=2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["judged_now"] == 0
     assert len(sold.read_text().splitlines()) == len(lines)
+
+
+@pytest.mark.ray
+@quiet
+def test_workers_ask_a_server_for_its_judge_and_a_bad_row_is_told_after_the_others(cluster, tmp_path, capsys):
+    path, out = tmp_path / "s.jsonl", tmp_path / "out"
+    row = json.dumps({"prompt": "Which digit?", "completions": ["3", "It is 5"]}) + "\n"
+    path.write_text(row * 4 + "{broken\n")
+    with listening(build_app(service_over(template="pair"))) as url:
+        arguments = ["pairs", str(path), "--judge", url, "--out", str(out), "--ray", "--part-rows", "2"]
+        assert run(arguments) == 2
+        assert f"{path}: line 5: broken JSON" in capsys.readouterr().err
+        assert sorted(found.name for found in (out / "parts").glob("*.jsonl")) == [
+            "part-00000.jsonl",
+            "part-00001.jsonl",
+        ]
+        path.write_text(row * 5)
+        assert run([*arguments, "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert (found["judged_now"], found["rows"]) == (1, 5)
 
 
 @pytest.mark.ray

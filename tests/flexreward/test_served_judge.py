@@ -70,6 +70,16 @@ def test_pairs_of_a_server_are_those_of_its_judge(url, samples, tmp_path, capsys
     assert (again["judged_now"], again["pairs"]["kept"]) == (0, 5)
 
 
+async def test_one_judge_is_asked_for_two_parts_at_once_over_connections_of_each(url):
+    judge = await asyncio.to_thread(open_served, url, template="pair")
+    requests = [JudgeRequest(id=f"q{i}", prompt="Which digit?", completions=("3", "It is 5")) for i in range(3)]
+
+    async def ask() -> list[str]:
+        return [judgment.request_id async for judgment in judge.apart().judge_all(requests)]
+
+    assert await asyncio.gather(ask(), ask()) == [["q0", "q1", "q2"]] * 2
+
+
 def test_what_the_recipe_of_the_server_says_is_not_said_by_flags(url, samples, tmp_path, capsys):
     assert run(["pairs", str(samples), "--judge", url, "--temperature", "1", "--out", str(tmp_path / "p")]) == 2
     assert "temperature: the recipe of the server at http://127.0.0.1:" in capsys.readouterr().err

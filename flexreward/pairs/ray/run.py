@@ -66,7 +66,6 @@ def cluster() -> Iterator[Any]:
     from flexreward.serving.start import CLUSTER, environment
 
     environment()
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what it says of its actors is for nobody here
     try:
         import ray
         import ray.data

@@ -214,25 +214,33 @@ def _owner(ray: Any, node: str, store: str | None) -> Any:
     from flexreward.serving.ledger_owner import LedgerOwner
 
     here = NodeAffinitySchedulingStrategy(node, soft=False)
-    options = {"num_cpus": 0, "max_concurrency": MANY, "max_restarts": -1, "scheduling_strategy": here}
-    return ray.remote(LedgerOwner).options(**options).remote(store)
+    return (
+        ray.remote(LedgerOwner)
+        .options(
+            num_cpus=0,
+            max_concurrency=MANY,
+            max_restarts=-1,
+            scheduling_strategy=here,
+            enable_task_events=False,  # Ray would hold an account of each question: a MB a second
+        )
+        .remote(store)
+    )
 
 
 def _about(ray: Any, work: Work, spread: Spread) -> dict[str, Any]:
-    """Who makes the parts, as a process says where the workers will be: it may have to be loaded to know."""
+    """Who makes the parts: models must be loaded to know, those that need a GPU in a process that then ends."""
     from ray.exceptions import RayError
 
-    # A process that had a GPU keeps memory of it until it ends; any other may become a worker.
-    needs = {"num_cpus": 1, "num_gpus": spread.gpus, "max_calls": 1} if spread.gpus else {"num_cpus": 1}
-    asked = ray.remote(**needs)(about).remote(work)
-    try:
-        found = ray.get(asked)
-    except RayError as error:
-        raise JudgeError(f"judge or policy cannot be started on the cluster: {_line(error)}") from error
+    if not spread.gpus:
+        found = about(work)
+    else:
+        try:
+            found = ray.get(ray.remote(num_cpus=1, num_gpus=spread.gpus, max_calls=1)(about).remote(work))
+        except RayError as error:
+            raise JudgeError(f"judge or policy cannot be started on the cluster: {_line(error)}") from error
     if isinstance(found, FlexRewardError):
         raise found
-    who: dict[str, Any] = found
-    return who
+    return found
 
 
 def _has_begun(folder: Path, who: Mapping[str, Any]) -> bool:

@@ -126,7 +126,7 @@ def cluster() -> Iterator[None]:
 
 quiet = pytest.mark.filterwarnings("ignore")
 """Ray 2.60 warns of much that is its own."""
-ROWS, IN_FLIGHT = 20, 24
+ROWS, IN_FLIGHT = 14, 24
 """What one worker has asked for and not settled is at most of two parts, of each four judgments in both orders and two
 prompts at both temperatures."""
 
@@ -209,10 +209,6 @@ def test_workers_ask_a_server_for_its_judge_and_a_bad_row_is_told_after_the_othe
             "part-00000.jsonl",
             "part-00001.jsonl",
         ]
-        path.write_text(row * 5)
-        assert run([*arguments, "--json"]) == 0
-        found = json.loads(capsys.readouterr().out)
-        assert (found["judged_now"], found["rows"]) == (1, 5)
 
 
 @pytest.mark.ray

@@ -3,6 +3,9 @@
 ``python -m flexreward.bench.spread 1000000`` prints, while it runs, the memory of the command and of all processes of
 its cluster, and in the end one line of JSON. Both readings are of the streaming alone, once a tenth of the rows is
 written and when all are: what grows between them grows with the rows.
+
+100,000 rows, one worker: 925 rows a second; the command 148 and 149 MB, with its cluster 1,180 and 1,170 (2 cores of an
+AMD EPYC, beside other work and giving way to it, 2026-11-27).
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ class CountedEngine:
     """Judges what looks like a pair, and completes any other prompt; what it writes follows from the seed alone.
 
     Args:
-        model: A file that gets a line for each purchase; beside it, with other endings, ``.pid`` holds who wrote last,
-            and ``.dies`` ends the engine that finds it for good.
+        model: A file that gets a line for each purchase as it begins: what is bought, and of which process. Beside it,
+            with that ending, ``.dies`` ends the engine that finds it for good.
     """
 
     can = Capabilities(token_ids=True)
@@ -38,12 +38,11 @@ class CountedEngine:
             self._dead = True
         if self._dead:
             raise EngineError("the engine is dead")
-        await asyncio.sleep(self._delay_s)
         key = hashlib.sha256(repr((prompt.system, prompt.user, sampling.seed)).encode()).hexdigest()
         drawn = random.Random(key)
         with self._sold.open("a") as file:
-            file.write(key + "\n")
-        self._sold.with_suffix(".pid").write_text(str(os.getpid()))
+            file.write(f"{key} {os.getpid()}\n")
+        await asyncio.sleep(self._delay_s)
         for index in range(sampling.n):
             text = "word " * drawn.randint(1, 9)
             if "[Assistant 1's Answer]" in prompt.user:

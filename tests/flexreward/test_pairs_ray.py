@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -124,9 +125,18 @@ def cluster() -> Iterator[None]:
     os.environ.update(before)
 
 
+def owners() -> Iterator[int]:
+    """Process ids of the ledger's owners on this cluster: others may run beside it."""
+    for path in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            ours = os.environ["RAY_AUTH_TOKEN"].encode() in (path / "environ").read_bytes()
+            if ours and (path / "cmdline").read_bytes().startswith(b"ray::LedgerOwner"):
+                yield int(path.name)
+
+
 quiet = pytest.mark.filterwarnings("ignore")
 """Ray 2.60 warns of much that is its own."""
-ROWS, IN_FLIGHT = 14, 24
+ROWS, IN_FLIGHT = 24, 24
 """What one worker has asked for and not settled is at most of two parts, of each four judgments in both orders and two
 prompts at both temperatures."""
 
@@ -165,25 +175,40 @@ def test_whoever_is_killed_the_rows_are_the_same_and_little_is_bought_twice(clus
             assert time.monotonic() < until
             time.sleep(0.02)
 
+    def worker() -> int:
+        return int(sold.read_text().rpartition("\n")[0].split()[-1])
+
     driver = subprocess.Popen([sys.executable, "-m", "flexreward", *arguments])
     wait(0.2)
+    former = worker()
     driver.kill()
     driver.wait()
+    while Path(f"/proc/{former}").exists():  # Ray ends what its driver has begun
+        time.sleep(0.02)
     assert not (tmp_path / "spread/pair_outcomes.jsonl").exists()
+
+    killed: list[str] = []
 
     def kill() -> None:
         wait(0.5)
-        os.kill(int(sold.with_suffix(".pid").read_text()), signal.SIGKILL)  # a worker
+        os.kill(worker(), signal.SIGKILL)
+        killed.append("worker")
+        wait(0.7)
+        (owner,) = owners()
+        os.kill(owner, signal.SIGKILL)
+        killed.append("owner")
         wait(0.9)
-        sold.with_suffix(".dies").touch()  # an engine
+        sold.with_suffix(".dies").touch()
+        killed.append("engine")
 
     killer = threading.Thread(target=kill)
     killer.start()
     assert run(arguments) == 0
     killer.join()
+    assert killed == ["worker", "owner", "engine"]
     assert not sold.with_suffix(".dies").exists()
     assert same(tmp_path / "plain", tmp_path / "spread")
-    lines = sold.read_text().splitlines()
+    lines = [line.split()[0] for line in sold.read_text().splitlines()]
     assert len(set(lines)) == num_bought
     assert len(lines) - num_bought <= 2 * IN_FLIGHT
     with Store(tmp_path / "spread.sqlite") as store:

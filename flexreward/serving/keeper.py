@@ -29,7 +29,13 @@ class LedgerKeeper:
     def __init__(self, store: str | None) -> None:
         import ray
 
-        self._owner = ray.remote(LedgerOwner).options(num_cpus=0, max_concurrency=MANY, max_restarts=-1).remote(store)
+        made = ray.remote(LedgerOwner).options(
+            num_cpus=0,
+            max_concurrency=MANY,
+            max_restarts=-1,
+            enable_task_events=False,  # Ray would hold an account of each question: a MB a second
+        )
+        self._owner = made.remote(store)
 
     async def owner(self) -> Any:
         """The owner's actor, once it answers."""

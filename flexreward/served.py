@@ -32,8 +32,8 @@ from flexreward.types import (
     Vote,
 )
 
-MEET_S = 30.0
-"""For a server that is coming up."""
+MEET_S = 10.0
+"""For the first answer: somebody waits who may have mistyped the port."""
 DEADLINE_S = 600.0
 """Of one request of a long job; a server that is told of more than its own takes its own."""
 

@@ -122,7 +122,6 @@ def test_an_output_of_another_judge_is_not_appended_to(tmp_path, capsys):
     ("arguments", "message"),
     [
         (("--judge", "tinny"), "did you mean 'tiny'?"),
-        (("--judge", "http://localhost:8000"), "such as http://localhost:8000/v1"),
         (("--judge", "scripted:longer", "--template", "pairr"), "pairr"),
         (("--judge", "scripted:longer", "--shard", "0/2"), "expected i/n"),
         (("--judge", "scripted:longer", "--map", "prompt={x.__class__}"), "not the plain name of a column"),

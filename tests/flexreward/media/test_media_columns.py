@@ -422,16 +422,11 @@ def test_molecules_are_shown_as_text_below_the_prompt(tmp_path):
 
 
 def test_pairs_and_choices_that_would_lose_what_was_shown_are_refused(tmp_path, capsys):
-    image, inside = uri(png(), "image/png"), conversation([{"type": "image", "image": uri(png(), "image/png")}])
     rows = {
-        "images": ROW | {"images": [image]},
-        "inside": ROW | {"prompt": inside},
         "molecules": ROW | {"molecules": ["C"]},
+        "completions": ROW | {"completions": [{"image": uri(png(), "image/png")}] * 2},
     }
     for name, row in rows.items():
         source = write(tmp_path / f"{name}.jsonl", row)
         assert run(["pairs", source, "--out", str(tmp_path / name), *SCRIPTED]) == 2
         assert "and pairs are" in capsys.readouterr().err
-    source = write(tmp_path / "s.jsonl", ROW | {"completions": [{"image": image}] * 2})
-    assert run(["best-of-n", source, "--out", str(tmp_path / "best"), *SCRIPTED]) == 2
-    assert "brings image inside of a text, or as one; flexreward judge takes it" in capsys.readouterr().err

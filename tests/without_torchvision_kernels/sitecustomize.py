@@ -21,4 +21,5 @@ class Operators(importlib.abc.MetaPathFinder):
                 sys.modules[__name__].operators = self  # torch forgets what nobody holds
 
 
-sys.meta_path.insert(0, Operators())
+if not any(type(finder).__name__ == Operators.__name__ for finder in sys.meta_path):  # loaded under another name too
+    sys.meta_path.insert(0, Operators())

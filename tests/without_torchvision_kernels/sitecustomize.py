@@ -14,12 +14,12 @@ class Operators(importlib.abc.MetaPathFinder):
             sys.meta_path.remove(self)
             import torch
 
-            if not torch.version.cuda:
-                self.library = torch.library.Library("torchvision", "FRAGMENT")
+            # This module may be loaded again, under another name; and torch forgets what nobody holds.
+            if not torch.version.cuda and not hasattr(torch.library, "of_torchvision"):
+                torch.library.of_torchvision = torch.library.Library("torchvision", "FRAGMENT")
                 for operator in ("nms", "qnms"):
-                    self.library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-                sys.modules[__name__].operators = self  # torch forgets what nobody holds
+                    definition = f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+                    torch.library.of_torchvision.define(definition)
 
 
-if not any(type(finder).__name__ == Operators.__name__ for finder in sys.meta_path):  # loaded under another name too
-    sys.meta_path.insert(0, Operators())
+sys.meta_path.insert(0, Operators())

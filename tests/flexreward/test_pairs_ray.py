@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -141,6 +141,11 @@ ROWS, IN_FLIGHT = 24, 24
 prompts at both temperatures."""
 
 
+def command(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run in a process of its own: Ray reads the environment when it is imported, which other tests have done here."""
+    return subprocess.run([sys.executable, "-m", "flexreward", *arguments], capture_output=True, text=True, check=False)
+
+
 def same(one: Path, other: Path) -> bool:
     return all((one / name).read_bytes() == (other / name).read_bytes() for name in SAME)
 
@@ -164,7 +169,7 @@ def job(tmp_path: Path) -> Callable[..., list[str]]:
 
 @pytest.mark.ray
 @quiet
-def test_whoever_is_killed_the_rows_are_the_same_and_little_is_bought_twice(cluster, job, tmp_path, capsys):
+def test_whoever_is_killed_the_rows_are_the_same_and_little_is_bought_twice(cluster, job, tmp_path):
     assert run(job("plain")) == 0
     num_bought = len((tmp_path / "plain.sold").read_text().splitlines())
     arguments, sold = job("spread", "--ray", "--part-rows", "2", delay_s=0.3), tmp_path / "spread.sold"
@@ -203,7 +208,7 @@ def test_whoever_is_killed_the_rows_are_the_same_and_little_is_bought_twice(clus
 
     killer = threading.Thread(target=kill)
     killer.start()
-    assert run(arguments) == 0
+    assert command(arguments).returncode == 0
     killer.join()
     assert killed == ["worker", "owner", "engine"]
     assert not sold.with_suffix(".dies").exists()
@@ -214,22 +219,21 @@ def test_whoever_is_killed_the_rows_are_the_same_and_little_is_bought_twice(clus
     with Store(tmp_path / "spread.sqlite") as store:
         assert len(store) == num_bought
     # Other rules on what stands there, and nothing is judged again.
-    capsys.readouterr()
-    assert run([*arguments, "--keep", "margin=2", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out)["judged_now"] == 0
+    assert json.loads(command([*arguments, "--keep", "margin=2", "--json"]).stdout)["judged_now"] == 0
     assert len(sold.read_text().splitlines()) == len(lines)
 
 
 @pytest.mark.ray
 @quiet
-def test_workers_ask_a_server_for_its_judge_and_a_bad_row_is_told_after_the_others(cluster, tmp_path, capsys):
+def test_workers_ask_a_server_for_its_judge_and_a_bad_row_is_told_after_the_others(cluster, tmp_path):
     path, out = tmp_path / "s.jsonl", tmp_path / "out"
     row = json.dumps({"prompt": "Which digit?", "completions": ["3", "It is 5"]}) + "\n"
     path.write_text(row * 4 + "{broken\n")
     with listening(build_app(service_over(template="pair"))) as url:
         arguments = ["pairs", str(path), "--judge", url, "--out", str(out), "--ray", "--part-rows", "2"]
-        assert run(arguments) == 2
-        assert f"{path}: line 5: broken JSON" in capsys.readouterr().err
+        done = command(arguments)
+        assert done.returncode == 2
+        assert f"{path}: line 5: broken JSON" in done.stderr
         assert sorted(found.name for found in (out / "parts").glob("*.jsonl")) == [
             "part-00000.jsonl",
             "part-00001.jsonl",
@@ -245,5 +249,5 @@ def test_the_bundled_judge_and_policy_end_in_the_bytes_of_one_machine(cluster, t
     options = ["--policy", "tiny", "--temperature", "0.7", "--no-store"]
     common = ["pairs", str(tmp_path / "prompts.jsonl"), *options]
     assert run([*common, "--out", str(tmp_path / "plain")]) == 0
-    assert run([*common, "--out", str(tmp_path / "spread"), "--ray", "--part-rows", "2"]) == 0
+    assert command([*common, "--out", str(tmp_path / "spread"), "--ray", "--part-rows", "2"]).returncode == 0
     assert same(tmp_path / "plain", tmp_path / "spread")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import resource
+import signal
 
 import pytest
 
@@ -221,3 +223,30 @@ def test_a_recipe_of_a_policy_names_the_wrong_field(tmp_path):
 def test_a_recipe_that_would_draw_the_same_twice_is_refused(fields, message):
     with pytest.raises(ValueError, match=message):
         PolicyRecipe(**({"model": "m"} | fields))
+
+
+async def test_a_broken_row_is_told_after_the_rows_before_it_were_drawn_and_kept(tmp_path):
+    source, out = tmp_path / "p.jsonl", tmp_path / "s.jsonl"
+    source.write_text('{"id": "a", "prompt": "x"}\n{"id": "b", "prompt": "y"}\n{broken\n')
+    with pytest.raises(SampleError, match=r"p\.jsonl: line 3: broken JSON"):
+        await drawn(policy(), read_samples(str(source), completed=False), out)
+    assert [line["id"] for line in lines(out)[1:]] == ["a", "b"]
+
+
+async def test_a_full_disk_is_one_line_and_the_rerun_draws_what_is_missing(tmp_path):
+    prompts, out, whole = [asked(f"p{i}", id=str(i)) for i in range(6)], tmp_path / "s.jsonl", tmp_path / "whole.jsonl"
+    await drawn(policy(), prompts, whole)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (whole.stat().st_size // 2, limits[1]))
+    try:
+        with pytest.raises(
+            OutputError, match=r"cannot be written: .*; what is there stays: make room and run the same"
+        ):
+            await drawn(policy(), prompts, out)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert 0 < len(lines(out)) - 1 < 6
+    await drawn(policy(), prompts, out)
+    assert out.read_bytes() == whole.read_bytes()

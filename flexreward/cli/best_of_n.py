@@ -90,6 +90,7 @@ def best_of_n(
     """
     from flexreward.cli import job as jobs
     from flexreward.cli.drawing import policy_recipe, source_of
+    from flexreward.cli.policy_estimate import print_drawn_estimate
     from flexreward.errors import RecipeError
     from flexreward.pairs import choose, plot, rank, rounds
     from flexreward.pairs.contest import Plan
@@ -98,10 +99,6 @@ def best_of_n(
     plan = Plan(method=method, list_size=list_size, seed=job.seed or 0)  # type: ignore[arg-type]  # it checks the name
     files = choose.Files.beside(out)
     policy = policy_recipe(job, temperatures=[1.0], completions=max(counts or choose.DEFAULT_COUNTS))
-    if policy is not None and job.estimate:
-        raise RecipeError(
-            "--estimate: nothing is known of completions before they are drawn; run with --limit 20 instead"
-        )
     source = source_of(job, policy, files.sampled, reserved=choose.FIELDS)
     first = source.first()
     column = truth or ("right" if "right" in first.extra else None)
@@ -125,6 +122,10 @@ def best_of_n(
     def columns(judgment: Judgment) -> dict[str, Any]:
         return {} if ties == "draws" else {"expected": expect(judgment)}
 
+    if job.estimate and policy is not None:
+        most = (lambda samples: rounds.most_judgments(samples, plan)) if plan.has_rounds else None
+        print_drawn_estimate(job, opened, source, items_of, most)
+        return
     if plan.has_rounds:
         source.draw(job, opened)
     total = rounds.most_judgments(checked(source.read()), plan) if plan.has_rounds else None

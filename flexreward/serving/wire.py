@@ -161,7 +161,8 @@ class RerankBody(_Shown):
         Field(
             description="How the best is found. pointwise: each alone. knockout: two by two, the better goes on. "
             "round-robin: every two, by the share of games won. bradley-terry: the same judgments, by strength. "
-            "listwise: lists of at most list_size. Without one, all completions are one request to the judge."
+            "listwise: lists of at most list_size. Without one, all completions are one request to the judge. A judge "
+            "whose recipe says aggregate: expected leaves hardly a tie."
         ),
     ] = None
     list_size: Annotated[

@@ -85,6 +85,19 @@ def test_the_command_says_tokens_time_and_yield_and_writes_nothing(source, tmp_p
     assert "pairs kept (" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("method", "judgments"), [("pointwise", 4), ("knockout", 3)])
+def test_of_the_best_of_a_policys_n_all_rounds_are_told(method, judgments, tmp_path, capsys):
+    path = tmp_path / "s.jsonl"
+    path.write_text("".join(json.dumps({"prompt": f"What is {i} + 2?"}) + "\n" for i in range(40)))
+    options = f"best-of-n {path} --policy tiny --max-completion-tokens 8 --no-store --out {tmp_path / 'o'}"
+    options += f" --judge scripted:longer --n 1,2,4 --method {method} --estimate --json"
+    assert run(options.split()) == 0
+    found = json.loads(capsys.readouterr().out)["estimate"]
+    assert found["requests"] == 40 * judgments
+    assert found["policy"]["seconds"] > 0
+    assert not (tmp_path / "o").exists()
+
+
 def test_with_a_policy_its_tokens_and_time_are_told_too(tmp_path, capsys):
     path = tmp_path / "s.jsonl"
     path.write_text("".join(json.dumps({"prompt": f"What is {i} + 2?"}) + "\n" for i in range(6)))

@@ -53,9 +53,9 @@ def measure(
     return asyncio.run(_measure(model, num_requests, rounds, sampling))
 
 
-def requests(number: int) -> list[JudgeRequest]:
+def requests(number: int, *, seed: int = 0) -> list[JudgeRequest]:
     """Pairs in the domain of the bundled judge, so that it writes what it writes in earnest."""
-    rng = random.Random(0)
+    rng = random.Random(seed)
     made = []
     for i in range(number):
         a, b = rng.randint(10, 99), rng.randint(10, 99)
@@ -99,7 +99,7 @@ class Baseline:
         mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
         pad = self.model.config.get_text_config().pad_token_id
         drawn = {"do_sample": True, "temperature": self.temperature, "top_k": 0} if self.temperature else {}
-        how = {"do_sample": False, **drawn}
+        how = {"do_sample": False, "use_cache": True, **drawn}
         out = self.model.generate(ids, attention_mask=mask, max_new_tokens=self.max_tokens, pad_token_id=pad, **how)
         return [self.decode(row) for row in out[:, width:].tolist()]
 

@@ -1,24 +1,22 @@
 """Preference pairs of a policy: completions and verdicts streamed through one engine, against passes that wait.
 
-One model is policy and judge, on one warm vLLM engine with its prefix cache on: each prompt is completed at two
-temperatures, and the two completions are compared in both orders as soon as they are there. The baselines do the same
-work, the same prompts and seeds, and differ in when:
+The bundled judge is policy and judge on one warm vLLM engine with its prefix cache on: each prompt is completed at two
+temperatures, and the two completions are compared in both orders as soon as they are there. Texts end by themselves, so
+that their lengths differ as they do in earnest. The baselines write the same tokens, from the same prompts and seeds,
+and differ in when:
 
 - ``four_passes``: the same engine; all completions at 0.8, all at 1.2, all comparisons in one order, all in the other.
 - ``transformers_in_batches_of_4``: ``model.generate`` with the same weights, four passes in padded batches of four.
 - ``saturated``: what the engine writes a second when it has all prompts of policy and judge at once.
 
-The model is made here, of Qwen2's architecture with random weights and the bundled judge's tokenizer (see
-``flexreward.bench.vllm``): nearly every text goes on to its limit, so that all have the same tokens to write. Nothing
-is kept between rounds, and prompts are new in each, so that no round finds another's in the prefix cache.
+Nothing is kept between rounds, and the prefix cache is emptied before each side begins. The batches of four run before
+vLLM has a process that waits for work beside them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import random
 import statistics
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +24,8 @@ from time import perf_counter
 from typing import NamedTuple
 
 from flexreward.bench import Bar, Interval
-from flexreward.bench.engine import Baseline, baseline
+from flexreward.bench.engine import Baseline, baseline, requests
+from flexreward.config import resolve_judge
 from flexreward.engines.base import Engine, Prompt, Sampling
 from flexreward.engines.transformers import TransformersEngine
 from flexreward.engines.vllm import VLLMEngine
@@ -39,50 +38,31 @@ from flexreward.policy.recipe import PolicyRecipe
 from flexreward.templates import load_template
 from flexreward.types import JudgeRequest, Judgment
 
-NUM_PROMPTS = 96
-NUM_IN_BATCHES = 24
+NUM_PROMPTS = 192
+NUM_IN_BATCHES = 32
 """Prompts of the slow baseline."""
-IN_FLIGHT = 64
+IN_FLIGHT = 96
 ROUNDS = 5
 TEMPERATURES = (0.8, 1.2)
-POLICY_TOKENS, JUDGE_TOKENS = 64, 96
+POLICY_TOKENS, JUDGE_TOKENS = 128, 192
 GOAL_PASSES, GOAL_BATCHES, GOAL_SATURATED = 1.15, 4.0, 0.9
 PAIR = load_template("pair")
+ORDERS = ((0, 1), (1, 0))
 DRAWN, JUDGED = Sampling(max_tokens=POLICY_TOKENS), Sampling(max_tokens=JUDGE_TOKENS)
-WORDS = [
-    "amber",
-    "brick",
-    "cedar",
-    "delta",
-    "ember",
-    "fjord",
-    "grove",
-    "heron",
-    "ivory",
-    "jetty",
-    "knoll",
-    "lemon",
-    "maple",
-    "north",
-    "ocean",
-    "pearl",
-    "quartz",
-]
 
 
 def bars() -> dict[str, Bar]:
-    """All three, with a model that is made for them."""
-    from flexreward.bench.vllm import random_model
-
-    with tempfile.TemporaryDirectory() as folder:
-        return measure(random_model(Path(folder) / "model"))
+    """All three, with the bundled judge."""
+    return measure(resolve_judge("tiny").model)
 
 
 def measure(
     model: str | Path, *, num_prompts: int = NUM_PROMPTS, num_in_batches: int = NUM_IN_BATCHES, rounds: int = ROUNDS
 ) -> dict[str, Bar]:
-    """The three bars, with any text model that vLLM runs."""
-    return asyncio.run(_measure(model, num_prompts, num_in_batches, rounds))
+    """The three bars, with any text model that vLLM runs; a round more warms, and is left out."""
+    asked = [prompts(num_prompts, seed=turn) for turn in range(rounds + 1)]
+    rates = asyncio.run(_batch_rates(model, [some[:num_in_batches] for some in asked]))
+    return asyncio.run(_measure(model, asked, rates))
 
 
 class Flow(NamedTuple):
@@ -100,10 +80,8 @@ def flow_on(engine: Engine, model: str | Path, *, temperatures: Sequence[float] 
 
 
 def prompts(number: int, *, seed: int) -> list[Sample]:
-    """Questions of some fifty words, no two alike."""
-    rng = random.Random(seed)
-    texts = (" ".join(rng.choices(WORDS, k=48)) for _ in range(number))
-    return [Sample(id=str(i), prompt=f"Go on: {text}", completions=()) for i, text in enumerate(texts)]
+    """Questions in the domain of the bundled judge."""
+    return [Sample(id=f"{seed}-{one.id}", prompt=one.prompt, completions=()) for one in requests(number, seed=seed)]
 
 
 async def streamed(flow: Flow, asked: Sequence[Sample]) -> list[Judgment]:
@@ -117,7 +95,7 @@ async def streamed(flow: Flow, asked: Sequence[Sample]) -> list[Judgment]:
 
 
 async def in_passes(engine: Engine, model: str | Path, asked: Sequence[Sample]) -> list[Judgment]:
-    """Four passes, each of which waits for the one before it."""
+    """Four passes, each of which waits for the one before it: the judgments of both orders."""
     drawn: list[list[Sample]] = []
     for temperature in TEMPERATURES:
         policy = flow_on(engine, model, temperatures=[temperature]).policy
@@ -127,9 +105,10 @@ async def in_passes(engine: Engine, model: str | Path, asked: Sequence[Sample]) 
     ]
     judge = Judge(engine, PAIR, sampling=JUDGED, both_orders=False)
     found: list[Judgment] = []
-    for turned in (False, True):
-        requests = [pair.only((1, 0) if turned else (0, 1), id=pair.id) for pair in pairs]
-        found += [one async for one in judge.judge_all(requests, max_in_flight=len(requests))]
+    for order in ORDERS:
+        found += [
+            one async for one in judge.judge_all([pair.only(order, id="") for pair in pairs], max_in_flight=len(pairs))
+        ]
     return found
 
 
@@ -148,8 +127,8 @@ def in_batches(own: TransformersEngine, asked: Sequence[Sample], pairs: Sequence
     began = perf_counter()
     for temperature in TEMPERATURES:
         _four_by_four(own, asks, replace(DRAWN, temperature=temperature)).replies(4)
-    for turned in (False, True):
-        shown = [PAIR.render(pair.only((1, 0) if turned else (0, 1), id="")) for pair in pairs]
+    for order in ORDERS:
+        shown = [PAIR.render(pair.only(order, id="")) for pair in pairs]
         _four_by_four(own, shown, JUDGED).replies(4)
     return perf_counter() - began
 
@@ -158,58 +137,67 @@ def _four_by_four(own: TransformersEngine, asks: Sequence[Prompt], sampling: Sam
     return replace(baseline(own, asks, sampling), temperature=sampling.temperature)
 
 
-async def _measure(model: str | Path, num_prompts: int, num_in_batches: int, rounds: int) -> dict[str, Bar]:
-    engine, own = VLLMEngine(model), TransformersEngine(model)
-    over_passes, over_batches, over_saturated = list[float](), list[float](), list[float]()
-    passes_rates, batches_rates, saturated_rates = list[float](), list[float](), list[float]()
-    for turn in range(rounds + 1):
-        ours, theirs = (prompts(num_prompts, seed=2 * turn + side) for side in range(2))
-        flow = flow_on(engine, model)
-        start = perf_counter()
-        judged = await streamed(flow, ours)
-        streamed_s = perf_counter() - start
-        start = perf_counter()
-        other = await in_passes(engine, model, theirs)
-        passes_s = perf_counter() - start
-        third, fourth = (prompts(num_prompts, seed=1000 + 2 * turn + side) for side in range(2))
-        drawn = [one.sample async for one in flow.policy.complete_all(third)]
-        shown = [PAIR.render(sample.only(order, id="")) for sample in drawn for order in ((0, 1), (1, 0))]
-        work = [(prompt, JUDGED) for prompt in shown]
-        for temperature in TEMPERATURES:
-            draws = (replace(DRAWN, temperature=temperature, seed=seed) for seed in range(num_prompts))
-            work += list(zip(map(prompt_of, fourth), draws, strict=True))
-        start = perf_counter()
-        tokens = await at_once(engine, work)
-        saturated = tokens / (perf_counter() - start)
-        if turn == 0:  # warms everything
-            in_batches(own, third[:4], drawn[:4])
-            continue
-        written = sum(one.completion_tokens for one in judged) + num_prompts * len(TEMPERATURES) * POLICY_TOKENS
-        batches_s = in_batches(own, third[:num_in_batches], drawn[:num_in_batches])
-        over_passes.append(passes_s / streamed_s)
-        passes_rates.append(num_prompts / passes_s)
-        over_batches.append((batches_s / num_in_batches) / (streamed_s / num_prompts))
-        batches_rates.append(num_in_batches / batches_s)
-        over_saturated.append(written / streamed_s / saturated)
-        saturated_rates.append(saturated)
-        _check_alike(judged, other)
-    await engine.close()
+async def _batch_rates(model: str | Path, asked: Sequence[Sequence[Sample]]) -> list[float]:
+    """Prompts a second in batches of four, a round each."""
+    own = TransformersEngine(model)
+    rates = []
+    for some in asked:
+        drawn = [one.sample async for one in flow_on(own, model).policy.complete_all(some)]
+        rates.append(len(some) / in_batches(own, some, drawn))
     await own.close()
+    return rates[1:]
+
+
+async def _measure(model: str | Path, asked: Sequence[Sequence[Sample]], batches: Sequence[float]) -> dict[str, Bar]:
+    engine = VLLMEngine(model)
+    flow = flow_on(engine, model)
+    streamed_rates, passes_rates = list[float](), list[float]()
+    token_rates, saturated_rates = list[float](), list[float]()
+    for some in asked:
+        _forget(engine)
+        start = perf_counter()
+        ours = await streamed(flow, some)
+        streamed_s = perf_counter() - start
+        _forget(engine)
+        start = perf_counter()
+        theirs = await in_passes(engine, model, some)
+        passes_s = perf_counter() - start
+        _check_alike(ours, theirs)
+        drawn = [one async for one in flow.policy.complete_all(some)]
+        work = [(PAIR.render(one.sample.only(order, id="")), JUDGED) for one in drawn for order in ORDERS]
+        for temperature in TEMPERATURES:
+            draws = (replace(DRAWN, temperature=temperature, seed=seed) for seed in range(len(some)))
+            work += list(zip(map(prompt_of, some), draws, strict=True))
+        _forget(engine)
+        start = perf_counter()
+        saturated_rates.append(await at_once(engine, work) / (perf_counter() - start))
+        streamed_rates.append(len(some) / streamed_s)
+        passes_rates.append(len(some) / passes_s)
+        written = sum(one.completion_tokens for one in ours) + sum(one.completion_tokens for one in drawn)
+        token_rates.append(written / streamed_s)
+    await engine.close()
+    n = len(asked[0])
     return {
-        "streamed_over_four_passes": _bar(over_passes, passes_rates, GOAL_PASSES, num_prompts),
-        "streamed_over_transformers_in_batches_of_4": _bar(over_batches, batches_rates, GOAL_BATCHES, num_prompts),
-        "tokens_over_the_saturated_engine": _bar(over_saturated, saturated_rates, GOAL_SATURATED, num_prompts),
+        "streamed_over_four_passes": _bar(streamed_rates[1:], passes_rates[1:], GOAL_PASSES, n),
+        "streamed_over_transformers_in_batches_of_4": _bar(streamed_rates[1:], batches, GOAL_BATCHES, n),
+        "tokens_over_the_saturated_engine": _bar(token_rates[1:], saturated_rates[1:], GOAL_SATURATED, n),
     }
 
 
-def _check_alike(judged: Sequence[Judgment], other: Sequence[Judgment]) -> None:
-    """Both sides wrote about as much: random texts end by themselves now and then."""
-    ours, theirs = (sum(one.completion_tokens for one in side) for side in (judged, other))
-    assert abs(ours - theirs) < 0.05 * theirs, f"the two did different work: {ours} and {theirs} tokens"
+def _forget(engine: VLLMEngine) -> None:
+    """Empty the prefix cache, so that the same prompts may come again."""
+    engine._loop.submit(engine._llm.reset_prefix_cache()).result()
 
 
-def _bar(ratios: Sequence[float], theirs: Sequence[float], goal: float, n: int) -> Bar:
-    """The median of the rounds, from the least to the greatest."""
+def _check_alike(ours: Sequence[Judgment], theirs: Sequence[Judgment]) -> None:
+    """Both sides wrote the same, but for how sums of floats are rounded in other batches."""
+    counts = [sum(one.completion_tokens for one in side) for side in (ours, theirs)]
+    assert abs(counts[0] - counts[1]) < 0.02 * counts[1], f"the two did different work: {counts} tokens"
+
+
+def _bar(ours: Sequence[float], theirs: Sequence[float], goal: float, n: int) -> Bar:
+    """The median of the rounds' ratios, from the least to the greatest; the baseline's own rate."""
+    ratios = [our / their for our, their in zip(ours, theirs, strict=True)]
     return Bar(
         value=statistics.median(ratios),
         goal=goal,

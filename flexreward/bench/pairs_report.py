@@ -7,12 +7,10 @@ the memory the most that was resident. The baseline is the floor: both files rea
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,8 +33,7 @@ def bars(num_pairs: int = NUM_PAIRS) -> dict[str, Bar]:
     """Seconds and megabytes of the whole command; and the processor's seconds, which stay on a busy machine."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        # In a process of its own: what this one has in memory when it starts a child counts as that child's.
-        subprocess.run([sys.executable, "-m", "flexreward.bench.pairs_report", place, str(num_pairs)], check=True)
+        write_pairs_folder(folder, num_pairs)
         floor = read(folder)
         found = filtered(folder)
     return {
@@ -75,17 +72,22 @@ for name in sys.argv[1:]:
 """
 
 
+STARTED = """
+import os, subprocess, sys, time
+began = time.monotonic()
+child = subprocess.Popen(sys.argv[2:], stdout=open(sys.argv[1], "wb"))
+_, status, used = os.wait4(child.pid, 0)
+print(time.monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+"""A process as small as can be: what one has in memory when it starts a child counts as the child's."""
+
+
 def _taken(arguments: list[str], folder: Path) -> Taken:
-    """What a child process took that ran Python with ``arguments``."""
-    command = [sys.executable, *arguments]
-    began = time.monotonic()
-    with (folder / "printed").open("wb") as printed:
-        child = subprocess.Popen(command, stdout=printed)
-        _, status, used = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode:
-        raise subprocess.CalledProcessError(child.returncode, command)
-    return Taken(time.monotonic() - began, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024)
+    """What a process took that ran Python with ``arguments``; what it printed stands in ``folder``."""
+    command = [sys.executable, "-S", "-c", STARTED, str(folder / "printed"), sys.executable, *arguments]
+    told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
+    return Taken(*map(float, told.split()))
 
 
 def write_pairs_folder(folder: Path, num_pairs: int, *, seed: int = 0) -> Path:
@@ -164,7 +166,3 @@ def _part(text: str, chars: tuple[int, int], rng: random.Random) -> str:
 def _bar(value: float, baseline: float, goal: float | None, num_pairs: int) -> Bar:
     """Of one run: what it measures is long enough to be one."""
     return Bar(value=value, goal=goal, baseline=baseline, n=num_pairs, interval=Interval(value, value))
-
-
-if __name__ == "__main__":
-    write_pairs_folder(Path(sys.argv[1]), int(sys.argv[2]))

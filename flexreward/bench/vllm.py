@@ -136,6 +136,7 @@ def random_model(folder: Path) -> Path:
     tiny = resolve_judge("tiny").model
     config = AutoConfig.from_pretrained(tiny)
     config.update({"hidden_size": 256, "intermediate_size": 768, "num_attention_heads": 4, "num_key_value_heads": 4})
+    config.use_cache = True  # a training switched it off, and whoever generates would go without
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         Qwen2ForCausalLM(config).save_pretrained(folder)

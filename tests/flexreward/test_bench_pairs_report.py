@@ -28,4 +28,4 @@ def test_a_folder_that_the_bench_makes_is_filtered_and_shown_without_a_judgment(
     assert found["study"]["temperatures"][0]["temperatures"] == [0.8, 1.2]
     assert (folder / "report.html").exists()
     assert taken.cpu_s > 0
-    assert 50 < taken.peak_mb < pairs_report.GOAL_MB
+    assert 20 < taken.peak_mb < pairs_report.GOAL_MB

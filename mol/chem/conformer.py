@@ -1,0 +1,124 @@
+"""One conformer a molecule: seeded ETKDG, then MMFF, and what is done where they cannot.
+
+A atoms kept. Lengths are in angstrom.
+
+Embeddings are tried in this order, and the name of the one that came about is the first word of ``made``:
+
+    etkdg          ETKDG version 3, with its knowledge of rings, macrocycles and torsions
+    etkdg-random   the same from random coordinates, for cages and large rings
+    etkdg-loose    distances alone, without that knowledge and without stereo: where no geometry satisfies both
+    flat           the depiction in the plane, in angstrom: no embedding came about
+
+Two words may follow. ``-unrefined``: MMFF has no parameters for an atom of it (metals, boron, radicals of some kinds,
+dummies), or left coordinates that are no numbers, and those before it stand. ``-apart``: several parts (salts,
+mixtures). RDKit embeds each alone and all about one origin, one through the other; here they lie side by side along x,
+``GAP`` apart, in the order in which they begin in the canonical SMILES.
+
+Each attempt is bounded in number and never by the clock, so that a slow machine makes the same molecule as a fast one.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from rdkit import Chem
+from rdkit.Chem import rdDepictor, rdDistGeom
+from rdkit.Chem.rdForceFieldHelpers import MMFFHasAllMoleculeParams, MMFFOptimizeMolecule
+
+ATTEMPTS = 20
+"""Starts of each embedding before the next is tried."""
+GAP = 2.5
+"""Angstrom between the extents of two parts, hydrogens included: about a contact."""
+
+
+class Conformer(NamedTuple):
+    symbols: tuple[str, ...]
+    coords_A3: np.ndarray
+    """(A, 3) float32."""
+    made: str
+
+
+def conformer(mol: Chem.Mol, *, seed: int) -> Conformer:
+    """Coordinates for the heavy atoms of a molecule; the same molecule, atom order and seed give the same bytes.
+
+    Args:
+        mol: Sanitised, hydrogens implicit. It is not changed.
+        seed: 0 to 2**31 - 1.
+    """
+    whole = Chem.AddHs(mol)
+    embedding = next(name for name in ("etkdg", "etkdg-random", "etkdg-loose", "flat") if _embedded(whole, name, seed))
+    coords_A3 = whole.GetConformer().GetPositions()
+    refined_A3 = None if embedding == "flat" else _refined(whole)
+    made = embedding
+    if refined_A3 is not None:
+        coords_A3 = refined_A3
+    elif embedding != "flat" and whole.GetNumAtoms() > 1:
+        made += "-unrefined"
+    parts = Chem.GetMolFrags(whole)
+    if len(parts) > 1 and embedding != "flat":
+        coords_A3 = _apart(coords_A3, parts)
+        made += "-apart"
+    return kept(whole, coords_A3, made)
+
+
+def kept(mol: Chem.Mol, coords_A3: np.ndarray, made: str) -> Conformer:
+    """Without hydrogens of any isotope, unless there is nothing else."""
+    symbols = [atom.GetSymbol() for atom in mol.GetAtoms()]
+    keep = [i for i, symbol in enumerate(symbols) if symbol != "H"] or list(range(len(symbols)))
+    return Conformer(tuple(symbols[i] for i in keep), np.ascontiguousarray(coords_A3[keep], dtype=np.float32), made)
+
+
+def _embedded(whole: Chem.Mol, name: str, seed: int) -> bool:
+    """Whether it has a conformer now."""
+    if name == "flat":
+        rdDepictor.Compute2DCoords(whole)
+        return True
+    parameters = rdDistGeom.ETKDGv3()
+    parameters.randomSeed = seed
+    parameters.maxIterations = ATTEMPTS
+    parameters.numThreads = 1
+    embedded = whole
+    if name != "etkdg":
+        parameters.useRandomCoords = True
+    if name == "etkdg-loose":
+        parameters.useExpTorsionAnglePrefs = False
+        parameters.useBasicKnowledge = False
+        parameters.useMacrocycleTorsions = False
+        embedded = Chem.Mol(whole)
+        Chem.RemoveStereochemistry(embedded)
+    try:
+        if rdDistGeom.EmbedMolecule(embedded, parameters) < 0:
+            return False
+    except (RuntimeError, ValueError):  # RDKit's ways to say that it has no bounds for such a molecule
+        return False
+    found = embedded.GetConformer()
+    if not np.isfinite(found.GetPositions()).all():
+        return False
+    if embedded is not whole:
+        whole.RemoveAllConformers()
+        whole.AddConformer(found, assignId=True)
+    return True
+
+
+def _refined(whole: Chem.Mol) -> np.ndarray | None:
+    """Where 200 steps of MMFF end; it need not have come to rest. ``None`` where it cannot be had."""
+    try:
+        if not MMFFHasAllMoleculeParams(whole) or MMFFOptimizeMolecule(whole) < 0:
+            return None
+    except (RuntimeError, ValueError):
+        return None
+    coords_A3 = whole.GetConformer().GetPositions()
+    return coords_A3 if np.isfinite(coords_A3).all() else None
+
+
+def _apart(coords_A3: np.ndarray, parts: tuple[tuple[int, ...], ...]) -> np.ndarray:
+    """The parts side by side along x, each centred in y and z."""
+    moved_A3 = coords_A3.copy()
+    x = 0.0
+    for part in map(list, parts):
+        part_P3 = coords_A3[part] - coords_A3[part].mean(axis=0)
+        low, high = part_P3[:, 0].min(), part_P3[:, 0].max()
+        moved_A3[part] = part_P3 + np.array([x - low, 0.0, 0.0])
+        x += high - low + GAP
+    return moved_A3

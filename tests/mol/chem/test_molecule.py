@@ -244,5 +244,5 @@ def test_a_refused_molecule_says_nothing_on_stderr(capfd):
 
 
 def test_chemistry_loads_no_torch():
-    code = "import mol.chem.shelf, sys; print({'torch', 'transformers', 'pandas'} & sys.modules.keys())"
+    code = "import mol.chem.cache, sys; print({'torch', 'transformers', 'pandas'} & sys.modules.keys())"
     assert subprocess.check_output([sys.executable, "-c", code], text=True) == "set()\n"

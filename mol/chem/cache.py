@@ -148,6 +148,15 @@ def _num_cores() -> int:
 def _begin() -> None:
     # Ctrl-C reaches the whole group of processes; the one that asked ends the others.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "this runs in a worker"
+    parent.join()
+    # At a long embedding, whose result nobody waits for: RDKit lets other threads run meanwhile.
+    os._exit(1)
 
 
 def _outcome(text: str, seed: int, shelf: Shelf | None) -> Found:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -143,6 +144,26 @@ def test_a_closed_featuriser_has_no_processes_and_begins_anew():
     assert {child.pid for child in multiprocessing.active_children()} <= before
     assert featuriser.featurise("CC").smiles == "CC"
     featuriser.close()
+
+
+def test_workers_end_with_the_process_that_started_them(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(f"""
+import multiprocessing, os
+from mol.chem.cache import Featuriser
+if __name__ == "__main__":
+    stream = Featuriser(workers=1).featurise_all(["CCO", {ENDLESS!r}])
+    next(stream)
+    print(*[child.pid for child in multiprocessing.active_children()], flush=True)
+    os.kill(os.getpid(), 9)
+""")
+    killed = subprocess.run([sys.executable, script], stdout=subprocess.PIPE, text=True, check=False)
+    assert killed.returncode == -9
+    (worker,) = killed.stdout.split()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{worker}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_a_script_without_a_guarded_start_is_told_so(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -23,7 +22,13 @@ RAY = "Ray"
 def pairs(
     job: SampledOptions,
     out: Annotated[
-        Path, typer.Option("--out", metavar="DIR", help="A folder that `datasets` can load.", show_default=False)
+        str,
+        typer.Option(
+            "--out",
+            metavar="DIR",
+            help="A folder that `datasets` can load; with --ray also at an address that fsspec opens (s3://...).",
+            show_default=False,
+        ),
     ],
     keep: Annotated[
         str,
@@ -102,18 +107,20 @@ def pairs(
 
     With --ray workers judge the rows in parts, which stand in DIR/parts until all are there; run again, it goes on with
     those that are not. SAMPLES and --store are on the machine that the command runs on; media and models that are named
-    by a path must be seen by every worker.
+    by a path must be seen by every worker. At an address parts stand as they end, and what they are put together to is
+    made in TMPDIR and sent there; nobody but you sees to it that one run at a time writes there.
     """
     from flexreward.cli import job as jobs
     from flexreward.cli.drawing import policy_recipe, source_of
     from flexreward.cli.pairs_estimate import print_pairs_estimate
-    from flexreward.cli.pairs_ray import run_spread, spread_of
+    from flexreward.cli.pairs_ray import place_of, run_spread, spread_of
     from flexreward.errors import RecipeError
     from flexreward.files.outcomes import FIELDS as OUTCOME_FIELDS
     from flexreward.files.whole import update_summary
     from flexreward.pairs import build, card
     from flexreward.pairs.balance import parse_balance
     from flexreward.pairs.keep import parse_keep
+    from flexreward.pairs.ray.parts import PARTS
     from flexreward.policy.sampled import SAMPLED
     from flexreward.report.pairs.page import write_pairs_report
 
@@ -140,53 +147,54 @@ def pairs(
     def items_of(samples: Iterable[Sample]) -> Iterator[Item]:
         return build.pair_items(samples, per_prompt=plan.per_prompt, seed=plan.seed, template=opened.judge.template)
 
-    source = source_of(job, policy, out / SAMPLED, reserved=reserved)
-    if truth is not None:
-        source.prompts = functools.partial(_with_truth, source.prompts, truth)
-    first = source.first()
-    if not recipe.both_orders:
-        raise RecipeError("both_orders: false in the recipe, but a pair needs both orders; take another --judge")
-    template = build.template_for(job.template, recipe.template, first)
-    began, built = time.monotonic(), None
-    if ray and not job.estimate:
+    with place_of(out, ray=ray) as place:
+        folder = place.folder
+        source = source_of(job, policy, folder / SAMPLED, reserved=reserved)
+        if truth is not None:
+            source.prompts = functools.partial(_with_truth, source.prompts, truth)
+        first = source.first()
+        if not recipe.both_orders:
+            raise RecipeError("both_orders: false in the recipe, but a pair needs both orders; take another --judge")
+        template = build.template_for(job.template, recipe.template, first)
+        began, built = time.monotonic(), None
+        if ray and not job.estimate:
 
-        def is_whole() -> bool:
-            nonlocal built
-            built = build.build_judged(source.read, out, plan)
-            return built is not None
+            def is_whole() -> bool:
+                nonlocal built
+                built = build.build_judged(source.read, folder, plan)
+                return built is not None
 
-        spread = spread_of(job, source, recipe, workers=workers, gpus=worker_gpus, rows=part_rows)
-        ran = run_spread(job, recipe, template, source, plan, out, spread, is_whole)
-        built = built or build.build(source.read, out, plan)
-        done = jobs.Done(
-            counts=built.judged,
-            num_judged=ran.num_judged,
-            num_cached=ran.num_cached,
-            seconds=time.monotonic() - began,
-        )
-    else:
-        opened = jobs.open_for(job, recipe, template)
-        if job.estimate:
-            print_pairs_estimate(job, opened, source, plan, items_of)
-            return
-        began = time.monotonic()
-        if not job.overwrite and jobs.has_begun(opened, out / build.OUTCOMES):
-            built = build.build_judged(source.read, out, plan)
-        if built is None:
-            done = source.judge_into(job, opened, items_of, out / build.OUTCOMES)
-            built = build.build(source.read, out, plan)
+            spread = spread_of(job, source, recipe, workers=workers, gpus=worker_gpus, rows=part_rows)
+            ran = run_spread(job, recipe, template, source, plan, place, spread, is_whole)
+            built = built or build.build(source.read, folder, plan)
+            done = jobs.Done(
+                counts=built.judged,
+                num_judged=ran.num_judged,
+                num_cached=ran.num_cached,
+                seconds=time.monotonic() - began,
+            )
         else:
-            done = jobs.nothing_left(opened, built.judged, began)
-    summary = {**built.summary(), "parse_rate": done.counts.parse_rate}
-    update_summary(out / "summary.json", summary)
-    card.write_card(out, summary)
-    page = write_pairs_report(out)
-    jobs.finish(
-        job,
-        done,
-        {"out": str(out), **summary},
-        [*source.lines(), jobs.headline(done, out / build.OUTCOMES), *card.lines_of(built, out), f"report: {page}"],
-    )
+            opened = jobs.open_for(job, recipe, template)
+            if job.estimate:
+                print_pairs_estimate(job, opened, source, plan, items_of)
+                return
+            began = time.monotonic()
+            if not job.overwrite and jobs.has_begun(opened, folder / build.OUTCOMES):
+                built = build.build_judged(source.read, folder, plan)
+            if built is None:
+                done = source.judge_into(job, opened, items_of, folder / build.OUTCOMES)
+                built = build.build(source.read, folder, plan)
+            else:
+                done = jobs.nothing_left(opened, built.judged, began)
+        summary = {**built.summary(), "parse_rate": done.counts.parse_rate}
+        update_summary(folder / "summary.json", summary)
+        card.write_card(folder, summary)
+        page = write_pairs_report(folder)
+        place.send_all()
+        place.remove(PARTS)
+        lines = [*source.lines(), jobs.headline(done, folder / build.OUTCOMES), *card.lines_of(built, folder)]
+        told = [place.told(line) for line in (*lines, f"report: {page}")]
+        jobs.finish(job, done, {"out": place.told(str(folder)), **summary}, told)
 
 
 def _with_truth(samples: Callable[[], Iterator[Sample]], column: str) -> Iterator[Sample]:

@@ -7,6 +7,8 @@ import json
 import os
 import pickle
 import random
+import re
+import resource
 import signal
 import subprocess
 import sys
@@ -21,16 +23,17 @@ from flexreward.cli import run
 from flexreward.errors import OutputError, SampleError
 from flexreward.files.samples import Sample
 from flexreward.ledger.store import Store
-from flexreward.pairs.ray.parts import Lines, part_file, part_path, put_together, rows_digest, standing
+from flexreward.pairs.ray.parts import Lines, drop_halves, part_file, part_path, put_together, rows_digest, standing
 from flexreward.pairs.ray.reader import Reading, blocks
 from flexreward.serving.app import build_app
 from recipes.tiny import domain
 from tests.faulty_server import listening
+from tests.flexreward.openai_engine.server import Server, completion
+from tests.flexreward.serving.conftest import PATHS
 from tests.flexreward.serving.served import service_over
 
 WHO = {"flexreward": "1", "judge": {"fingerprint": "j"}, "template": {"id": "pair"}, "pairs": {"seed": 0}}
 SAME = ("sampled.jsonl", "pair_outcomes.jsonl", "train.jsonl", "dropped.jsonl", "summary.json", "shown.jsonl")
-ROOT = Path(__file__).parents[2]
 
 
 def samples(count: int) -> list[Sample]:
@@ -90,11 +93,23 @@ def test_parts_of_another_judge_and_parts_beyond_the_input_are_refused(tmp_path)
         put_together(tmp_path, 0, WHO)
 
 
+def test_a_part_that_is_not_whole_is_made_again(tmp_path):
+    for number in range(4):
+        write(tmp_path, number)
+    paths = [part_path(tmp_path, number) for number in range(4)]
+    for path, size in ((paths[1], -1), (paths[2], 9), (paths[3], 0)):
+        path.write_bytes(path.read_bytes()[:size])
+    drop_halves(paths)
+    assert standing(tmp_path, WHO) == {0: "rows-0"}
+
+
 def test_what_ray_needs_is_said_in_one_line(tmp_path, capsys, monkeypatch):
     path = tmp_path / "s.jsonl"
     path.write_text('{"prompt": "x", "completions": ["a", "b"]}\n')
     assert run(["pairs", str(path), "--out", str(tmp_path / "o"), "--workers", "2"]) == 2
     assert "--workers, --worker-gpus, --part-rows: need --ray" in capsys.readouterr().err
+    assert run(["pairs", str(path), "--out", "s3://bucket/run"]) == 2
+    assert "--out s3://bucket/run: an address needs --ray; or give a folder here" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "ray", None)
     assert run(["pairs", str(path), "--out", str(tmp_path / "o"), "--ray"]) == 2
     assert "--ray: Ray is not installed; " in capsys.readouterr().err
@@ -114,7 +129,9 @@ def cluster() -> Iterator[None]:
     from flexreward.serving.start import environment
 
     before = dict(os.environ)
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (*PATHS, os.environ.get("PYTHONPATH"))))
+    # vLLM's first step would wait for a compiler, and each engine be bound to the same core.
+    os.environ |= {"TORCHDYNAMO_DISABLE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind"}
     environment()
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     with subprocess.Popen([sys.executable, "-c", CLUSTER], text=True, **pipes) as process:
@@ -125,13 +142,15 @@ def cluster() -> Iterator[None]:
     os.environ.update(before)
 
 
-def owners() -> Iterator[int]:
-    """Process ids of the ledger's owners on this cluster: others may run beside it."""
+def actors(name: str) -> list[int]:
+    """Process ids of actors on this cluster: others may run beside it."""
+    found = []
     for path in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             ours = os.environ["RAY_AUTH_TOKEN"].encode() in (path / "environ").read_bytes()
-            if ours and (path / "cmdline").read_bytes().startswith(b"ray::LedgerOwner"):
-                yield int(path.name)
+            if ours and (path / "cmdline").read_bytes().startswith(f"ray::{name}".encode()):
+                found.append(int(path.name))
+    return found
 
 
 quiet = pytest.mark.filterwarnings("ignore")
@@ -141,9 +160,19 @@ ROWS, IN_FLIGHT = 24, 24
 prompts at both temperatures."""
 
 
-def command(arguments: Sequence[str]) -> subprocess.CompletedProcess[str]:
-    """Run in a process of its own: Ray reads the environment when it is imported, which other tests have done here."""
-    return subprocess.run([sys.executable, "-m", "flexreward", *arguments], capture_output=True, text=True, check=False)
+def command(arguments: Sequence[str], file_bytes: int = resource.RLIM_INFINITY) -> subprocess.CompletedProcess[str]:
+    """Run in a process of its own: Ray reads the environment when it is imported, which other tests have done here.
+
+    Args:
+        file_bytes: Most that it can write into a file, as if the disk were full then.
+    """
+    return subprocess.run(
+        [sys.executable, "-m", "flexreward", *arguments],
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, resource.RLIM_INFINITY)),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
 
 
 def same(one: Path, other: Path) -> bool:
@@ -192,6 +221,13 @@ def test_whoever_is_killed_the_rows_are_the_same_and_little_is_bought_twice(clus
         time.sleep(0.02)
     assert not (tmp_path / "spread/pair_outcomes.jsonl").exists()
 
+    full = command(arguments, file_bytes=1000)
+    assert full.returncode == 2
+    assert re.search(
+        r"spread/parts/part-\d+\.jsonl: cannot be written: File too large; make room and run the same again\n$",
+        full.stderr,
+    )
+
     killed: list[str] = []
 
     def kill() -> None:
@@ -199,7 +235,7 @@ def test_whoever_is_killed_the_rows_are_the_same_and_little_is_bought_twice(clus
         os.kill(worker(), signal.SIGKILL)
         killed.append("worker")
         wait(0.7)
-        (owner,) = owners()
+        (owner,) = actors("LedgerOwner")
         os.kill(owner, signal.SIGKILL)
         killed.append("owner")
         wait(0.9)
@@ -215,7 +251,7 @@ def test_whoever_is_killed_the_rows_are_the_same_and_little_is_bought_twice(clus
     assert same(tmp_path / "plain", tmp_path / "spread")
     lines = [line.split()[0] for line in sold.read_text().splitlines()]
     assert len(set(lines)) == num_bought
-    assert len(lines) - num_bought <= 2 * IN_FLIGHT
+    assert len(lines) - num_bought <= 3 * IN_FLIGHT
     with Store(tmp_path / "spread.sqlite") as store:
         assert len(store) == num_bought
     # Other rules on what stands there, and nothing is judged again.
@@ -225,19 +261,30 @@ def test_whoever_is_killed_the_rows_are_the_same_and_little_is_bought_twice(clus
 
 @pytest.mark.ray
 @quiet
-def test_workers_ask_a_server_for_its_judge_and_a_bad_row_is_told_after_the_others(cluster, tmp_path):
+def test_workers_ask_servers_for_judge_and_policy_and_what_stands_at_an_address_is_gone_on_with(
+    cluster, server, tmp_path
+):
+    """A bad row is told after the others."""
     path, out = tmp_path / "s.jsonl", tmp_path / "out"
-    row = json.dumps({"prompt": "Which digit?", "completions": ["3", "It is 5"]}) + "\n"
-    path.write_text(row * 4 + "{broken\n")
+    rows = [json.dumps({"prompt": f"Which digit comes after {i}?"}) + "\n" for i in range(5)]
+    path.write_text("".join(rows[:4]) + "{broken\n")
+    server.script = lambda body: completion(f"It is {body['temperature']}")
     with listening(build_app(service_over(template="pair"))) as url:
-        arguments = ["pairs", str(path), "--judge", url, "--out", str(out), "--ray", "--part-rows", "2"]
+        options = ["--judge", url, "--policy", server.url, "--out", f"file://{out}", "--no-store", "--json"]
+        arguments = ["pairs", str(path), *options, "--ray", "--part-rows", "2"]
         done = command(arguments)
         assert done.returncode == 2
         assert f"{path}: line 5: broken JSON" in done.stderr
-        assert sorted(found.name for found in (out / "parts").glob("*.jsonl")) == [
-            "part-00000.jsonl",
-            "part-00001.jsonl",
-        ]
+        assert sorted(found.name for found in out.rglob("*.jsonl")) == ["part-00000.jsonl", "part-00001.jsonl"]
+        path.write_text("".join(rows))
+        done = command(arguments)
+        found = json.loads(done.stdout)
+    assert (found["out"], found["rows"], found["judged_now"]) == (f"file://{out}", 5, 1)
+    assert f"file://{out}/report.html" in done.stderr
+    assert {body["temperature"] for body in server.bodies} == {0.8, 1.2}
+    assert len(server.bodies) == 10
+    assert {*SAME, "report.html"} <= {found.name for found in out.iterdir()}
+    assert not (out / "parts").exists()
 
 
 @pytest.mark.ray
@@ -251,3 +298,10 @@ def test_the_bundled_judge_and_policy_end_in_the_bytes_of_one_machine(cluster, t
     assert run([*common, "--out", str(tmp_path / "plain")]) == 0
     assert command([*common, "--out", str(tmp_path / "spread"), "--ray", "--part-rows", "2"]).returncode == 0
     assert same(tmp_path / "plain", tmp_path / "spread")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    made = Server()
+    yield made
+    made.close()

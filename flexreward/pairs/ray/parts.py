@@ -72,6 +72,14 @@ def standing(folder: Path, who: Mapping[str, Any]) -> dict[int, str]:
     return found
 
 
+def drop_halves(paths: Iterable[Path]) -> None:
+    """Remove parts that are not whole, as they are found where a file is written in place."""
+    for path in paths:
+        header, end, body = path.read_bytes().partition(b"\n")
+        if not end or body.count(b"\n") != sum(json.loads(header)["lines"].values()):
+            path.unlink()
+
+
 def other_rows(number: int) -> OutputError:
     """A part that is there holds other rows than the input has at its place."""
     return OutputError(

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from flexreward.errors import FlexRewardError, JudgeError, RecipeError
+from flexreward.errors import FlexRewardError, JudgeError, OutputError, RecipeError
 from flexreward.files.appended import open_locked
 from flexreward.files.outcome_file import OutcomeFile
 from flexreward.files.samples import Sample
@@ -35,7 +35,9 @@ class Spread:
     workers: int | None = None
     """One a GPU where the cluster has some and the models run in the workers, else one."""
     gpus: float | None = None
-    """Of a worker; 1 where the cluster has some and the models run in the workers, else none."""
+    """Of a worker; ``model_gpus`` where the cluster has some and the models run in the workers, else none."""
+    model_gpus: int = 1
+    """That a model is spread over, the larger one of two."""
     part_rows: int = PART_ROWS
     embedded: bool = True
     """Whether the models run in the workers."""
@@ -53,6 +55,7 @@ class Ran:
 
 
 Say = Callable[[str], None]
+Kept = Callable[[Path], None]
 
 
 @contextmanager
@@ -62,6 +65,7 @@ def cluster() -> Iterator[Any]:
     Raises:
         RecipeError: Ray is not installed.
         JudgeError: The cluster cannot be reached.
+        OutputError: Ray cannot write its own files.
     """
     from flexreward.serving.start import CLUSTER, environment
 
@@ -89,6 +93,10 @@ def cluster() -> Iterator[Any]:
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise JudgeError(f"{CLUSTER}: the cluster cannot be joined ({str(error).splitlines()[0]})") from error
+    except OSError as error:
+        raise OutputError(
+            f"Ray cannot begin a cluster ({error.strerror}: {error.filename}); make room there, or set RAY_TMPDIR"
+        ) from error
     try:
         yield ray
     finally:
@@ -104,12 +112,14 @@ def spread_out(
     is_whole: Callable[[], bool],
     overwrite: bool,
     say: Say,
+    kept: Kept = lambda path: None,
 ) -> Ran:
     """Judge what ``folder`` does not hold yet, on a cluster: afterwards its files are those of one machine.
 
     Args:
         prompts: Reads the rows, on the node that this runs on.
         is_whole: Whether the outcomes that are there, this judge's, are those of all rows.
+        kept: Called with each part that was written.
 
     Raises:
         SampleError, OutputError, JudgeError, RecipeError: As on one machine.
@@ -123,7 +133,7 @@ def spread_out(
             shutil.rmtree(folder / PARTS, ignore_errors=True)
         lock = open_locked(folder / PARTS / "lock")
         try:
-            return _run(ray, prompts, work, folder, spread, who, say)
+            return _run(ray, prompts, work, folder, spread, who, say, kept)
         finally:
             os.close(lock)
 
@@ -136,6 +146,7 @@ def _run(
     spread: Spread,
     who: Mapping[str, Any],
     say: Say,
+    kept: Kept,
 ) -> Ran:
     there = standing(folder, who)
     if there:
@@ -153,8 +164,10 @@ def _run(
             continue
         if wrong is not None:
             raise wrong
-        with replaced(part_path(folder, block["number"])) as file:
+        path = part_path(folder, block["number"])
+        with replaced(path) as file:
             file.write(block["file"])
+        kept(path)
         num_parts += 1
         num_judged += block["num_judged"]
         num_cached += block["num_cached"]
@@ -207,14 +220,19 @@ def _stream(reading: Reading, told: Mapping[str, Any], spread: Spread, node: str
 
 
 def _owner(ray: Any, node: str, store: str | None) -> Any:
-    """The owner of the ledger, on the node that has the store's file; killed, it is started anew."""
+    """The owner of the ledger, on the node that has the store's file; killed, it is started anew.
+
+    Raises:
+        OutputError: The store cannot be opened.
+    """
+    from ray.exceptions import RayError
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     from flexreward.serving.keeper import MANY
     from flexreward.serving.ledger_owner import LedgerOwner
 
     here = NodeAffinitySchedulingStrategy(node, soft=False)
-    return (
+    owner = (
         ray.remote(LedgerOwner)
         .options(
             num_cpus=0,
@@ -225,6 +243,11 @@ def _owner(ray: Any, node: str, store: str | None) -> Any:
         )
         .remote(store)
     )
+    try:
+        ray.get(owner.find.remote(""))
+    except RayError as error:
+        raise OutputError(_line(error).rpartition("Error: ")[2]) from error
+    return owner
 
 
 def _about(ray: Any, work: Work, spread: Spread) -> dict[str, Any]:
@@ -255,7 +278,7 @@ def _has_begun(folder: Path, who: Mapping[str, Any]) -> bool:
 def _fitted(ray: Any, spread: Spread) -> Spread:
     """With what was left open, by what the cluster has."""
     num_gpus = int(ray.cluster_resources().get("GPU", 0)) if spread.embedded else 0
-    gpus = spread.gpus if spread.gpus is not None else float(num_gpus > 0)
+    gpus = spread.gpus if spread.gpus is not None else float(spread.model_gpus if num_gpus else 0)
     workers = spread.workers or (max(1, int(num_gpus / gpus)) if gpus else 1)
     return replace(spread, gpus=gpus, workers=workers)
 

@@ -6,14 +6,15 @@ import asyncio
 import json
 import os
 import pickle
+import platform
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import TYPE_CHECKING, Any, cast
 
-from flexreward.errors import FlexRewardError, JudgeError
+from flexreward.errors import FlexRewardError, JudgeError, OutputError
 from flexreward.files.outcome_file import timings_path
 from flexreward.files.outcomes import Item, header_of
 from flexreward.files.samples import Sample
@@ -119,6 +120,8 @@ class Worker:
             samples = pickle.loads(row["rows"])  # noqa: S301  # of our own reader
             lines, num_cached = await self.made(samples)
         except FlexRewardError as error:  # as a value: Ray would try it again
+            if isinstance(error, OutputError):  # a path here says nothing elsewhere
+                error = OutputError(f"{platform.node()}: {error}")
             return _told(row["number"], wrong=pickle.dumps(error))
         file = part_file(self._who, row["number"], row["digest"], lines)
         return _told(row["number"], file=file, num_judged=lines.outcomes.count(b"\n"), num_cached=num_cached)
@@ -160,8 +163,7 @@ class Worker:
 
     async def _lines(self, models: Models, samples: Sequence[Sample], seen: _Seen) -> Lines:
         judge = models.judge.apart() if isinstance(models.judge, ServedJudge) else models.judge
-        with TemporaryDirectory(prefix="flexreward-part-") as name:
-            folder = Path(name)
+        with _scratch() as folder:
             outcomes = folder / OUTCOMES
             items: Iterator[Item] | AsyncIterator[Item] = self._items(models, samples)
             if models.policy is not None:
@@ -182,6 +184,19 @@ class Worker:
                 if one.failure is None:
                     for item in self._items(models, [one.sample]):
                         yield item
+
+
+@contextmanager
+def _scratch() -> Iterator[Path]:
+    """A folder for the files of a part. Raises OutputError where it cannot be made."""
+    try:
+        made = TemporaryDirectory(prefix="flexreward-part-")
+    except OSError as error:
+        raise OutputError(
+            f"{gettempdir()}: cannot be written: {error.strerror}; make room and run the same again"
+        ) from error
+    with made as name:
+        yield Path(name)
 
 
 @dataclass(slots=True)

@@ -14,7 +14,7 @@ from typing import Literal, TypeAlias
 
 from flexreward.engines.base import Answer, Sampling
 from flexreward.templates.text import text_of
-from flexreward.types import Media, Message, Text
+from flexreward.types import Message, Part, Text
 
 ContextPolicy: TypeAlias = Literal["refuse", "cut"]
 
@@ -54,11 +54,11 @@ def _text(turn: Message) -> str:
     return turn.content if isinstance(turn.content, str) else text_of(turn.content)
 
 
-def _without(content: str | tuple[str | Media, ...], count: int) -> str | tuple[str | Media, ...]:
+def _without(content: str | tuple[Part, ...], count: int) -> str | tuple[Part, ...]:
     """A turn without the first characters of its text."""
     if isinstance(content, str):
         return content[count:]
-    kept: list[str | Media] = []
+    kept: list[Part] = []
     for piece in content:
         if isinstance(piece, str):
             piece, count = piece[count:], max(count - len(piece), 0)

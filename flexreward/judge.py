@@ -208,6 +208,7 @@ class Judge:
     def _fitted(self, request: JudgeRequest, shown: Sequence[tuple[int, ...]]) -> tuple[JudgeRequest, int]:
         """The request with its prompt cut to fit in every order, and by how many characters."""
         engine = cast(CountingEngine, self.engine)
+        request = self.template.with_places(request)  # a molecule stays when the text before its place is cut
 
         def without(count: int) -> JudgeRequest:
             return replace(request, prompt=cut_head(request.prompt, count)) if count else request

@@ -5,6 +5,7 @@ Frozen values without I/O; only the standard library is imported here.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -60,7 +61,7 @@ class Message:
 
     role: str
     """``system``, ``user``, ``assistant`` or ``tool``."""
-    content: str | tuple[str | Media, ...]
+    content: str | tuple[Part, ...]
     """Text; or text and media, in the order in which they stand in the turn."""
 
 
@@ -101,6 +102,21 @@ class Media:
         return digest_of(self)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Molecule:
+    """A molecule that the model is shown as one, and not as text. Whether it is chemistry, the engine finds out."""
+
+    smiles: str
+    kind: Literal["molecule"] = field(default="molecule", init=False)
+
+    @property
+    def digest(self) -> str:
+        """sha256 of the SMILES in hex, which names it wherever a prompt is named. Another spelling has another name."""
+        return hashlib.sha256(self.smiles.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+Part: TypeAlias = str | Media | Molecule
+"""What a turn may hold beside other parts."""
 Completion: TypeAlias = Text | Media
 """What a policy makes: a text, or an image, a video, a sound."""
 
@@ -121,7 +137,8 @@ class JudgeRequest:
     reference: str | None = None
     """A known good completion, shown by templates that have a slot for it."""
     molecules: tuple[str, ...] = ()
-    """SMILES, shown as text below the prompt: ``[Molecules]`` and a numbered line each."""
+    """SMILES, shown as text below the prompt (``[Molecules]`` and a numbered line each), or where the template places
+    them (``flexreward.templates.molecules``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

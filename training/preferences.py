@@ -81,6 +81,8 @@ def _on_disk(path: Path) -> Pairs:
     for side in ("prompt", *SIDES):
         if side not in dataset.column_names or isinstance(dataset[0][side], str):
             raise SampleError(f"{path}: {side} must hold messages where there are images; flexreward pairs writes such")
+    if "molecules" in dataset.column_names:
+        raise SampleError(f"{path}: brings molecules, which this model is not shown beside images; leave them out")
     dataset = dataset.select_columns([name for name in USED if name in dataset.column_names])
     return Pairs(dataset.cast_column(IMAGES, DECODED), dict(judges))
 
@@ -88,6 +90,10 @@ def _on_disk(path: Path) -> Pairs:
 def _pair(fields: Mapping[str, Any], where: str, folder: Path, chat: bool) -> dict[str, Any]:
     if missing := [side for side in SIDES if not fields.get(side)]:
         raise SampleError(f"{where}: no {missing[0]!r}, which a preference pair has; it has {names_of(fields)}")
+    if fields.get("molecules"):
+        raise SampleError(
+            f"{where}: brings molecules, which this model is not shown; training.mol_dpo trains one that is"
+        )
     row = {name: fields[name] for name in USED if name in fields}
     if "prompt" not in row:  # what both sides begin with
         row |= extract_prompt(row)

@@ -142,6 +142,7 @@ def refuse_blind(judge: Judge, recipe: JudgeRecipe) -> None:
         RecipeError: One line.
     """
     kinds = {slot.partition("_")[0] for slot in judge.template.media}
+    kinds |= {"molecule"} if judge.template.molecules == "placed" else set()
     if unseen := sorted(kinds - judge.engine.can.modalities):
         reads = ", ".join(sorted(judge.engine.can.modalities))
         raise RecipeError(

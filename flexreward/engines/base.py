@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from flexreward.errors import RefusedError
 from flexreward.parse import Reasoning
-from flexreward.types import Media, Reply
+from flexreward.types import Media, Molecule, Reply
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,11 +37,11 @@ class Placed(NamedTuple):
 
     at: int
     """How many characters of ``user`` stand before it. Nothing in the text marks the place, so none can forge it."""
-    media: Media | Embeddings
+    media: Media | Molecule | Embeddings
 
     @property
     def kind(self) -> str:
-        """``image``, ``video``, ``audio`` or ``embeddings``."""
+        """``image``, ``video``, ``audio``, ``molecule`` or ``embeddings``."""
         return self.media.kind
 
 

@@ -173,7 +173,7 @@ def _user(prompt: Prompt, escape: Escape, decoder: Decoder) -> str | list[dict[s
 
 def _part(placed: Placed, decoder: Decoder) -> dict[str, Any]:
     if not isinstance(placed.media, Media):
-        raise RefusedError("embeddings cannot be sent to a server; take the transformers or the vllm engine")
+        raise RefusedError(f"{placed.kind} cannot be sent to a server; take an engine that runs here")
     sent = sendable(placed.media, decoder)
     encoded = base64.b64encode(sent.data).decode()
     if placed.kind == "audio":

@@ -20,7 +20,9 @@ class ScriptedEngine:
         delay_s: Wait before the first reply, to stand in for a model's time.
     """
 
-    can = Capabilities(token_ids=True, prefix=True, modalities=frozenset({"text", "image", "video", "audio"}))
+    can = Capabilities(
+        token_ids=True, prefix=True, modalities=frozenset({"text", "image", "video", "audio", "molecule"})
+    )
 
     def __init__(self, script: Script, *, delay_s: float = 0.0, name: str = "scripted") -> None:
         self._script = script

@@ -25,7 +25,7 @@ from flexreward.engines.encoding import Slot
 from flexreward.errors import JudgeError, MediaError, RefusedError, SampleError
 from flexreward.media.bounds import check_request, name_of
 from flexreward.media.decoder import Decoder, Film, Sound, shared_decoder
-from flexreward.types import Media
+from flexreward.types import Media, Molecule
 
 if TYPE_CHECKING:
     import numpy as np
@@ -207,11 +207,14 @@ class Senses:
             raise RefusedError(f"this model cannot be shown the {unseen} of this prompt")
         try:
             check_request([one for one in media if isinstance(one, Media)], self.decoder.limits)
-            return tuple(self._rows(one) if isinstance(one, Embeddings) else self._kept(one) for one in media)
+            return tuple(self._ready(one) for one in media)
         except SampleError as error:
             raise RefusedError(str(error)) from error
 
-    def _kept(self, media: Media) -> Shown:
+    def _ready(self, media: Media | Molecule | Embeddings) -> Shown:
+        if isinstance(media, Embeddings):
+            return self._rows(media)
+        assert isinstance(media, Media), "no slot of a language model takes a molecule"
         return self.shelf.get(f"{media.kind} {media.digest}", lambda: self._made(media))
 
     def _made(self, media: Media) -> Shown:

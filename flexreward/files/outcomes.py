@@ -23,6 +23,7 @@ from flexreward.types import (
     Judgment,
     Media,
     Message,
+    Molecule,
     OrderOutcome,
     Outcome,
     Unscored,
@@ -97,8 +98,8 @@ def texts_digest(texts: Sequence[str], *, reference: str | None, rubric: str | N
     return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
 
-def _plain(value: Completion) -> Any:
-    if isinstance(value, Media):
+def _plain(value: Completion | Molecule) -> Any:
+    if isinstance(value, Media | Molecule):
         return {"kind": value.kind, "sha256": value.digest}
     return value if isinstance(value, str) else [{"role": turn.role, "content": _parts(turn)} for turn in value]
 

@@ -100,14 +100,14 @@ def pair_items(
     """What is to be judged, a request a pair.
 
     Raises:
-        SampleError: A sample has one completion, brings what pairs are not written with, or has images in its columns
-            that the ``template`` does not show.
+        SampleError: A sample has one completion, brings what pairs are not written with, or has images in its columns,
+            or molecules, that the ``template`` does not show.
     """
     for sample in samples:
         if len(sample.completions) < 2:
             raise SampleError(f"{sample.where}: has one completion; a pair needs two or more")
         refuse_media(sample)
-        if template is not None and (sample.media or sample.inside):
+        if template is not None and (sample.media or sample.inside or sample.molecules):
             next(items_of([replace(sample, completions=sample.completions[:2])], template))
         for pair in candidates(sample, per_prompt=per_prompt, seed=seed).judged:
             yield Item(sample.only(pair, id=pair_id(sample, pair)), {})
@@ -309,6 +309,7 @@ def _pair_row(sample: Sample, pair: JudgedPair, header: Mapping[str, Any]) -> di
         **_origins(sample, pair.indices[chosen], pair.indices[rejected]),
         "judge": header["judge"]["fingerprint"],
         "template": header["template"]["id"],
+        **({"molecules": list(sample.molecules)} if sample.molecules else {}),
         **sample.extra,
     }
 
@@ -337,14 +338,14 @@ def _dropped_row(sample: Sample, pair: JudgedPair, reason: str) -> dict[str, Any
 
 
 def refuse_media(sample: Sample) -> None:
-    """Refuse rows whose media, or molecules, the pairs would be without: trainers take images of the prompt alone.
+    """Refuse rows whose media the pairs would be without: trainers take images of the prompt, and its molecules, alone.
 
     Raises:
         SampleError: It has some.
     """
     made = [medium.kind for text in sample.completions for medium in _media_in(text)]
     kinds = [medium.kind for medium in (*sample.media, *_media_in(sample.prompt)) if medium.kind != "image"]
-    found = [f"{kind} in a completion" for kind in made] + [*kinds, *["molecule"] * len(sample.molecules)]
+    found = [*(f"{kind} in a completion" for kind in made), *kinds]
     if found:
         raise SampleError(
             f"{sample.where}: brings {found[0]}, and pairs are of texts, with images in the prompt; flexreward judge "

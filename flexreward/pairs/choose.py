@@ -15,7 +15,7 @@ from flexreward.pairs.bracket import Known
 from flexreward.pairs.contest import Contest, Counts, Plan, Standing
 from flexreward.pairs.plot import LINES, draw
 from flexreward.pairs.rounds import check_shown, contest_of, known_of, request_of, round_counts
-from flexreward.types import Completion, Media, Message
+from flexreward.types import Completion, Media, Message, Molecule
 
 if TYPE_CHECKING:
     from flexreward.templates import Template
@@ -181,8 +181,10 @@ def _choice_row(sample: Sample, standing: Standing) -> dict[str, Any]:
     }
 
 
-def _plain(value: Completion | None) -> Any:
+def _plain(value: Completion | Molecule | None) -> Any:
     """As JSON; of a medium where it lies, or what its bytes are known by."""
+    if isinstance(value, Molecule):
+        return {value.kind: value.smiles}
     if isinstance(value, Media):
         return {value.kind: str(value.path) if value.path is not None else f"sha256:{value.digest}"}
     return [{"role": turn.role, "content": _parts(turn)} for turn in value] if isinstance(value, tuple) else value

@@ -21,7 +21,7 @@ from flexreward.files.outcomes import encode
 from flexreward.files.whole import replaced
 from flexreward.media.bounds import read_media
 from flexreward.media.limits import LIMITS, MIB, Limits
-from flexreward.types import Media, Message, Text
+from flexreward.types import Media, Message, Part, Text
 
 IMAGES = "images"
 """The column that trainers look for."""
@@ -54,7 +54,7 @@ def in_parts(turns: Sequence[Mapping[str, str]]) -> Turns:
     return [{"role": turn["role"], "content": [_part(turn["content"])]} for turn in turns]
 
 
-def _part(part: str | Media) -> dict[str, Any]:
+def _part(part: Part) -> dict[str, Any]:
     # Without a key "image": chat templates take a part that has one for an image, whatever its value.
     return {"type": "text", "text": part} if isinstance(part, str) else {"type": "image", "text": None}
 

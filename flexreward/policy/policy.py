@@ -82,7 +82,7 @@ class Policy:
             SampleError: The policy cannot be shown such a prompt.
             EngineError: The engine failed, in a way that may pass. What a prompt is to blame for is a ``failure``.
         """
-        prompt = prompt_of(sample, self.recipe.system)
+        prompt = prompt_of(sample, self.recipe.system, molecules="molecule" in self.engine.can.modalities)
         sample = replace(sample, prompt=conversation_of(sample, self.recipe.system))
         try:
             self.engine.can.check(prompt)

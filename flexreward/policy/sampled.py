@@ -125,5 +125,6 @@ def _row(drawn: Drawn) -> dict[str, Any]:
             [{"role": turn.role, "content": turn.content} for turn in cast(Any, text)] for text in sample.completions
         ]
         row["origins"] = [asdict(one) for one in sample.origins]
-    more = {"rubric": sample.rubric, "reference": sample.reference}
+    molecules = list(sample.molecules) or None
+    more = {"rubric": sample.rubric, "reference": sample.reference, "molecules": molecules}
     return row | {name: value for name, value in more.items() if value is not None} | dict(sample.extra)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from flexreward.errors import UserError
 from flexreward.fingerprint import digest
 from flexreward.serving.contract import RewardItem
-from flexreward.types import Completion, Media, Message
+from flexreward.types import Completion, Media, Message, Molecule
 
 
 class Names(NamedTuple):
@@ -83,9 +83,11 @@ def names_of(item: RewardItem) -> Names:
     return Names(digest(shared), f"{digest(_plain(item.completion))}:{item.id}")
 
 
-def _plain(value: Completion) -> Any:
+def _plain(value: Completion | Molecule) -> Any:
     if isinstance(value, str):
         return value
+    if isinstance(value, Molecule):
+        return [value.kind, value.smiles]
     if isinstance(value, Media):
         return [value.kind, value.digest, value.size]
     return [[turn.role, _content(turn)] for turn in value]

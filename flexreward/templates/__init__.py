@@ -10,9 +10,11 @@
     {rubric}                          criteria of the request, or those that the template was loaded with
     {reference}                       ``[Reference Answer]``, its text and an empty line; nothing where none is given
     <image>, <image_1>, <video> ...   media of the prompt, or of the completion in that slot
+    <molecule>                        a molecule of the request, for a model that is shown molecules
 
-Media inside of a conversation stand where they stand in it, molecules as SMILES below the prompt. Other ``{words}`` in
-small letters are refused when the template is loaded. How conversations and thoughts are shown:
+Media inside of a conversation stand where they stand in it. Molecules are SMILES below the prompt, or with ``molecules:
+placed`` stand where the prompt, or this template, has a place for them (``flexreward.templates.molecules``). Other
+``{words}`` in small letters are refused when the template is loaded. How conversations and thoughts are shown:
 ``flexreward.templates.text.as_shown``.
 """
 
@@ -30,6 +32,7 @@ from flexreward.errors import RecipeError, SampleError
 from flexreward.parse import READERS, Reader, Reasoning
 from flexreward.templates.answers import answer_of
 from flexreward.templates.files import OPENING, bundled, checked, nearest, read_file
+from flexreward.templates.molecules import Molecules, with_places
 from flexreward.templates.text import (
     MEDIA,
     SLOT,
@@ -45,7 +48,7 @@ from flexreward.templates.text import (
     stretches_of,
     text_of,
 )
-from flexreward.types import Completion, JudgeRequest, Media, Outcome, Reply, Scale
+from flexreward.types import Completion, JudgeRequest, Media, Molecule, Outcome, Part, Reply, Scale
 
 RULES = 1
 """Raised whenever the code renders or reads differently, so that a verdict never outlives the rules that made it."""
@@ -69,6 +72,8 @@ class Template:
     """The started assistant turn, when one is asked for."""
     rubric: str | None = None
     """Criteria for requests that bring none."""
+    molecules: Molecules = "text"
+    """Whether the request's molecules are shown as SMILES below the prompt, or as molecules, each at its place."""
 
     def __post_init__(self) -> None:
         where, low, high = f"template {self.id!r}", self.scale.low, self.scale.high
@@ -78,9 +83,13 @@ class Template:
         if not (0 <= low < high < float("inf")):
             raise RecipeError(f"{where}: expected a scale of two rising numbers from 0 up, found {low:g} to {high:g}")
         # Where all media belong to the prompt, the user turn itself states what is judged.
-        places = self._places or ({1} if self.media else set())
+        places = self._places or ({1} if self._slots else set())
         if self.num_completions is not None and places != set(range(1, self.num_completions + 1)):
             raise RecipeError(f"{where}: its user turn does not show every completion from {{completion_1}} on")
+        if wrong := next((slot for slot in self._slots if slot.startswith("molecule_")), None):
+            raise RecipeError(f"{where}: <{wrong}>: molecules are of the prompt; write <molecule>")
+        if "molecule" in self._slots and self.molecules == "text":
+            raise RecipeError(f"{where}: <molecule> is a place for one; set molecules to placed")
         if self.reader == "genai" and (self.num_completions, low, high) != (2, 0, 1):
             raise RecipeError(f"{where}: reader genai compares two completions on the scale 0 to 1")
 
@@ -94,14 +103,15 @@ class Template:
     @cached_property
     def media(self) -> tuple[str, ...]:
         """Media slots of the user turn, in the order shown."""
-        return tuple(MEDIA.findall(self.user))
+        return tuple(slot for slot in self._slots if slot != "molecule")
 
     @cached_property
     def digest(self) -> str:
         """sha256 hex over all that decides what is shown and how it is read; the id is only a name."""
         scale = [float(self.scale.low), float(self.scale.high)]
         reading = [scale, self.reader, self.reasoning, self.judge_sees, self.prefix]
-        parts = [RULES, self.system, self.user, self.rubric, *reading]
+        more = [] if self.molecules == "text" else [self.molecules]
+        parts = [RULES, self.system, self.user, self.rubric, *reading, *more]
         return hashlib.sha256(json.dumps(parts).encode()).hexdigest()
 
     def render(self, request: JudgeRequest, *, prefill: bool = False) -> Prompt:
@@ -115,6 +125,7 @@ class Template:
         if count < 2 if self.num_completions is None else count != self.num_completions:
             expected = self.num_completions or "2 or more"
             raise SampleError(f"template {self.id!r}: expected {expected} completion(s), found {count}")
+        request = self.with_places(request)
         slots = self._media_of(request)
         values = self._values(request)
         shown = list(fill(self._user[0], values))
@@ -139,6 +150,19 @@ class Template:
             media=tuple(placed),
         )
 
+    def with_places(self, request: JudgeRequest) -> JudgeRequest:
+        """The request as it is shown: with its molecules in its prompt, where that is how the template shows them.
+
+        Raises:
+            SampleError: They do not go with the marks of the prompt.
+        """
+        if self.molecules == "text" or "molecule" in self._slots:
+            return request
+        try:
+            return with_places(request)
+        except SampleError as error:
+            raise SampleError(f"template {self.id!r}: {error}") from error
+
     def answer(self, count: int, *, prefill: bool = False) -> Answer:
         """The form of every reply on ``count`` completions that ``parse`` reads, but for other spellings of it.
 
@@ -159,11 +183,17 @@ class Template:
         """Scores in the order shown, or the reason why there are none."""
         return READERS[self.reader](reply, count=count, scale=self.scale, reasoning=self.reasoning)
 
-    def _media_of(self, request: JudgeRequest) -> list[Media]:
+    def _media_of(self, request: JudgeRequest) -> list[Media | Molecule]:
         """One a media slot, in the order shown."""
         own = list(request.media)
-        found: list[Media] = []
-        for slot in self.media:
+        found: list[Media | Molecule] = []
+        molecules = list(request.molecules)
+        if (num := self._slots.count("molecule")) and num != len(molecules):
+            raise SampleError(f"template {self.id!r}: expected {num} molecule(s), found {len(molecules)}")
+        for slot in self._slots:
+            if slot == "molecule":
+                found.append(Molecule(smiles=molecules.pop(0)))
+                continue
             kind, _, number = slot.partition("_")
             medium = request.completions[int(number) - 1] if number else own.pop(0) if own else None
             if not isinstance(medium, Media) or medium.kind != kind:
@@ -180,9 +210,11 @@ class Template:
         completions = [self._completion(slot, completion) for slot, completion in enumerate(request.completions, 1)]
         values: dict[str, Shown] = {f"completion_{slot}": shown for slot, shown in enumerate(completions, 1)}
         prompt = as_shown(request.prompt, role="user", sees=self.judge_sees)
-        values["prompt"] = (*prompt, molecules_block(request.molecules))
-        if (request.molecules or media_of(prompt)) and "prompt" not in self._texts:
-            kind = "molecules" if request.molecules else "media inside"
+        below = () if "molecule" in self._slots else request.molecules
+        values["prompt"] = (*prompt, molecules_block(below))
+        inside = media_of(prompt)
+        if (below or inside) and "prompt" not in self._texts:
+            kind = "molecules" if below or inside[0].kind == "molecule" else "media inside"
             raise SampleError(f"template {self.id!r}: shows no prompt, and this one has {kind}")
         if self.num_completions is None:
             values["completions"] = numbered(completions)
@@ -207,8 +239,13 @@ class Template:
     @cached_property
     def _places(self) -> set[int]:
         """Numbers of the completions that the user turn shows, as text or as media."""
-        slots = (*SLOT.findall(self.user), *self.media)
+        slots = (*SLOT.findall(self.user), *self._slots)
         return {int(slot.rpartition("_")[2]) for slot in slots if slot[-1].isdigit()}
+
+    @cached_property
+    def _slots(self) -> tuple[str, ...]:
+        """Slots of media and molecules in the user turn, in the order shown."""
+        return tuple(MEDIA.findall(self.user))
 
     @cached_property
     def _texts(self) -> set[str]:
@@ -275,6 +312,7 @@ def load_template(
         judge_sees=judge_sees or fields.judge_sees,
         prefix=OPENING[fields.reasoning] if fields.prefix is None else fields.prefix,
         rubric=rubric,
+        molecules=fields.molecules,
     )
     if rubric is not None and not rubric.strip():
         raise RecipeError(f"{where}: its rubric is empty")
@@ -288,7 +326,7 @@ def question(kind: str, **fields: str) -> str:
     return text_of(fill(pieces_of(bundled()["questions"][kind]), {name: (text,) for name, text in fields.items()}))
 
 
-def _stripped(shown: list[str | Media]) -> list[str | Media]:
+def _stripped(shown: list[Part]) -> list[Part]:
     """Without blanks at either end."""
     while shown and isinstance(first := shown[0], str) and not first.strip() and len(shown) > 1:
         del shown[0]

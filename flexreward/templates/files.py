@@ -18,10 +18,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from flexreward.errors import RecipeError
 from flexreward.parse import Reader, Reasoning
+from flexreward.templates.molecules import Molecules
 from flexreward.templates.text import JudgeSees
 from flexreward.types import Scale
 
-BUNDLED = ("flex_judge.toml", "variants.toml")
+BUNDLED = ("flex_judge.toml", "variants.toml", "molecules.toml")
 OPENING: dict[Reasoning, str] = {"first": "<think>\n", "last": "<answer>", "none": "<answer>"}
 
 Tables = dict[str, dict[str, Any]]
@@ -50,6 +51,8 @@ class TemplateFields(BaseModel):
     reader: Reader = "scores"
     reasoning: Reasoning = "first"
     judge_sees: JudgeSees = "final"
+    molecules: Molecules = "text"
+    """``placed``: for a model that is shown molecules, each where the prompt or ``<molecule>`` says."""
     prefix: str | None = None
     """What a started assistant turn begins with; by default ``<think>`` or ``<answer>``, whichever comes first."""
 

@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 
 from flexreward.errors import SampleError
 from flexreward.parse import THINK_TAG
-from flexreward.types import Media, Message, Text
+from flexreward.types import Media, Message, Molecule, Part, Text
 
 JudgeSees: TypeAlias = Literal["final", "all"]
 
@@ -18,7 +18,7 @@ MEDIA = re.compile(r"<((?:image|video|audio|molecule)(?:_[0-9]+)?)>")
 Pieces: TypeAlias = tuple[str, ...]
 """Literal text at the even places, names of slots at the odd ones."""
 
-Shown: TypeAlias = tuple[str | Media, ...]
+Shown: TypeAlias = tuple[Part, ...]
 """Text and media in the order in which the judge is shown them."""
 
 
@@ -33,7 +33,7 @@ def stretches_of(text: str) -> tuple[Pieces, ...]:
 
 def fill(pieces: Pieces, values: Mapping[str, Shown]) -> Shown:
     """The text with its slots filled. What a value brings along is never filled again."""
-    found: list[str | Media] = []
+    found: list[Part] = []
     for place, piece in enumerate(pieces):
         found += values[piece] if place % 2 else (piece,)
     return tuple(found)
@@ -44,9 +44,9 @@ def text_of(shown: Shown) -> str:
     return "".join(piece for piece in shown if isinstance(piece, str))
 
 
-def media_of(shown: Shown) -> list[Media]:
+def media_of(shown: Shown) -> list[Media | Molecule]:
     """What of it is no text."""
-    return [piece for piece in shown if isinstance(piece, Media)]
+    return [piece for piece in shown if not isinstance(piece, str)]
 
 
 def as_text(text: Text, *, role: str, sees: JudgeSees) -> str:
@@ -69,7 +69,7 @@ def as_shown(text: Text, *, role: str, sees: JudgeSees) -> Shown:
     contents = [_content(turn, sees) for turn in turns]
     if len(turns) == 1 and turns[0].role in ("user", "assistant"):
         return contents[0]
-    found: list[str | Media] = []
+    found: list[Part] = []
     for turn, content in zip(turns, contents, strict=True):
         gap = "\n\n" if found else ""
         found += (f"{gap}[{turn.role.capitalize()}]\n", *content)
@@ -105,7 +105,7 @@ def without_thoughts(text: str) -> str:
 
 def numbered(completions: Sequence[Shown]) -> Shown:
     """The listwise block: each completion under its number, from 1."""
-    found: list[str | Media] = []
+    found: list[Part] = []
     for i, completion in enumerate(completions, 1):
         gap = "\n\n" if found else ""
         found += (f"{gap}[Assistant {i}'s Answer]\n", *completion)

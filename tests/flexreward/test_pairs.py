@@ -238,3 +238,24 @@ def test_rows_that_were_added_are_judged_and_the_others_are_not_judged_again(tmp
     assert command("pairs", write(tmp_path / "s.jsonl", *rows), *options) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["rows"], found["judged_now"]) == (5, 2)
+
+
+def test_a_pair_keeps_the_molecules_of_its_prompt_for_a_trainer(tmp_path):
+    row = {"prompt": "What is <mol>?", "completions": ["A long answer.", "Short."], "molecules": ["CCO"]}
+    source = write(tmp_path / "s.jsonl", row)
+    for template, name in [("mol-pair", "placed"), ("pair", "text")]:
+        out = tmp_path / name
+        told = ("--out", out, "--judge", "scripted:longer", "--no-store", "--template", template)
+        assert command("pairs", source, *told) == 0
+        (found,) = load(out)
+        assert found["molecules"] == ["CCO"]
+        assert found["prompt"] == "What is <mol>?"
+        assert found["chosen"] == "A long answer."
+
+
+def test_a_row_whose_molecules_have_no_places_is_named(tmp_path, capsys):
+    row = {"prompt": "<mol> or <mol>?", "completions": ["One.", "The other."], "molecules": ["CCO"]}
+    told = ("--out", tmp_path / "pairs", "--judge", "scripted:longer", "--no-store", "--template", "mol-pair")
+    assert command("pairs", write(tmp_path / "s.jsonl", row), *told) == 2
+    *_, line = capsys.readouterr().err.splitlines()
+    assert "line 1: template 'mol-pair': the prompt has 2 <mol>, and 1 molecule(s) come with it" in line

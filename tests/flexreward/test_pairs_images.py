@@ -93,7 +93,6 @@ def test_the_bytes_are_those_of_the_file(tmp_path):
     [
         ({"completions": [{"image": "a.png"}, {"image": "b.png"}]}, "line 1: brings image in a completion, and pairs"),
         ({"completions": [LONG, SHORT], "videos": ["a.png"]}, "line 1: brings video, and pairs are of texts"),
-        ({"completions": [LONG, SHORT], "molecules": ["CCO"]}, "line 1: brings molecule, and pairs are of texts"),
         ({"completions": [LONG, SHORT], "images": ["a.png", "b.png"]}, "no bundled template shows"),
         ({"completions": [LONG, SHORT], "image": "a.png"}, "the column 'image' has the name of one of ours"),
         ({"completions": [LONG, SHORT], "messages": []}, "the column 'messages' has the name of one of ours"),

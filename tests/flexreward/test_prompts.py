@@ -1,5 +1,6 @@
 """The published prompts and our variants of them, to the byte."""
 
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
@@ -47,9 +48,14 @@ VARIANTS = {
     "score-answer-first": ("ed989d454f49baeb", "fa14ed4b59c0cca0"),
     "score-direct": ("8d84302d7734436f", "fa14ed4b59c0cca0"),
 }
+MOLECULAR = {
+    "mol-pair": ("761cb41fd52d9e49", "6021394d9fd2a704"),
+    "mol-pampa": ("f3056437b84db206", "be0a1a7eb5d38cb0"),
+}
+HELD = {**PUBLISHED, **VARIANTS, **MOLECULAR}
 LISTWISE = {"batch", "image-batch", "paper-batch", "rubric-batch"}
 POINTWISE = {"score", "image-score", "paper-score", "rubric-score", "score-answer-first", "score-direct"}
-POINTWISE |= {"mos", "mos-bvcc", "paper-mos", "ss"}
+POINTWISE |= {"mos", "mos-bvcc", "paper-mos", "ss", "mol-pampa"}
 
 
 def short(text: str) -> str:
@@ -62,6 +68,7 @@ def shown(name: str) -> tuple[str, str]:
     prompt = question("gen-edit", source_prompt="s", target_prompt="t", instruct_prompt="i")
     prompt = prompt if name == "gen-edit" else PROMPT
     request = JudgeRequest(prompt=prompt, completions=COMPLETIONS[: template.num_completions or 3])
+    request = replace(request, molecules=("C",) if name == "mol-pampa" else ())
     if template.media:
         one, two, _ = COMPLETIONS
         slots = {"prompt": (prompt,), "completion_1": (one,), "completion_2": (two,)}
@@ -72,17 +79,17 @@ def shown(name: str) -> tuple[str, str]:
     return rendered.system, rendered.user
 
 
-@pytest.mark.parametrize("name", [*PUBLISHED, *VARIANTS])
+@pytest.mark.parametrize("name", HELD)
 def test_what_the_judge_is_shown_is_the_same_to_the_byte(name):
     system, user = shown(name)
-    assert (short(system), short(user)) == {**PUBLISHED, **VARIANTS}[name]
+    assert (short(system), short(user)) == HELD[name]
 
 
 def test_every_template_that_ships_has_a_digest_held_here():
-    assert set(template_ids()) == PUBLISHED.keys() | VARIANTS.keys()
+    assert set(template_ids()) == HELD.keys()
 
 
-@pytest.mark.parametrize("name", [*PUBLISHED, *VARIANTS])
+@pytest.mark.parametrize("name", HELD)
 def test_the_user_turn_says_how_many_completions_are_judged(name):
     expected = None if name in LISTWISE else 1 if name in POINTWISE else 2
     assert load_template(name).num_completions == expected
@@ -123,3 +130,10 @@ def test_the_listwise_turn_takes_any_number_from_two_and_is_stripped_as_a_whole(
 
 def test_the_questions_of_several_fields_are_the_published_ones():
     assert question("pandalm", instruction="Add.", input="") == "(Instruction:) Add. (Input:) "
+
+
+def test_the_molecular_prompts_begin_with_two_newlines_and_keep_their_typos():
+    assert all(load_template(name).system.startswith("\n\nYou are") for name in MOLECULAR)
+    assert all(load_template(name).user.startswith("\n\n[Question]\n\n") for name in MOLECULAR)
+    assert "score both assitants" in load_template("mol-pair").system
+    assert "FISRT DECIMAL" in load_template("mol-pampa").system

@@ -152,3 +152,8 @@ def test_questions_are_put_as_a_policy_is_asked_and_have_references(tmp_path):
     assert len(check.questions(asked.model_copy(update={"limit": 1}))) == 1
     with pytest.raises(SampleError, match="line 1: has no reference"):
         check.questions(Check(prompts=written(tmp_path, {"prompt": "p"})))
+
+
+def test_pairs_with_molecules_are_not_learnt_from_without_them(tmp_path):
+    with pytest.raises(SampleError, match=r"line 1: brings molecules, .* training\.mol_dpo trains one that is"):
+        preferences.read_pairs(written(tmp_path, pair(molecules=["CCO"])), chat=True)

@@ -37,6 +37,7 @@ def request_for(template: Template, texts: Sequence[str], *, turns: bool = False
         media=tuple(medium(slot) for slot in template.media if "_" not in slot),
         rubric=next(text),
         reference=next(text),
+        molecules=("CCO",) if "<molecule>" in template.user else (),
     )
 
 

@@ -114,6 +114,17 @@ def test_what_no_policy_can_go_on_with_is_refused_in_one_line(turns, message):
         prompt_of(asked(tuple(Message(role=role, content=content) for role, content in turns)))
 
 
+async def test_a_molecular_policy_draws_of_molecules_and_the_file_says_of_which(tmp_path):
+    asked_of = asked("What is <mol>?", molecules=("CCO",))
+    seen = []
+    (one,) = await drawn(policy(lambda prompt: [seen.append(prompt) or "a", "b"]), [asked_of], tmp_path / "s.jsonl")
+    assert seen[0].user == "What is ?"
+    assert [placed.media.smiles for placed in seen[0].media] == ["CCO"]
+    assert one.sample.molecules == ("CCO",)
+    assert lines(tmp_path / "s.jsonl")[1]["molecules"] == ["CCO"]
+    assert next(read_sampled([asked_of], tmp_path / "s.jsonl")) == one.sample
+
+
 def test_molecules_are_not_left_out_in_silence():
     with pytest.raises(SampleError, match="brings molecules"):
         prompt_of(asked(molecules=("CCO",)))

@@ -68,10 +68,11 @@ def _auroc(weights_BN: Floats, truth_N: Ints, labels_NT: Ints, scores_NT: Floats
     # Who says nothing of a molecule ranks it as wrong as can be.
     worst_N1 = np.where(truth_N == 1, -np.inf, np.inf)[:, None]
     trials = np.where(np.isnan(scores_NT), worst_N1, scores_NT).T
-    return np.asarray(np.mean([_area(weights_BN, truth_N, scores_N) for scores_N in trials], axis=0))
+    return np.asarray(np.mean([area(weights_BN, truth_N, scores_N) for scores_N in trials], axis=0))
 
 
-def _area(weights_BN: Floats, truth_N: Ints, scores_N: Floats) -> Floats:
+def area(weights_BN: Floats, truth_N: Ints, scores_N: Floats) -> Floats:
+    """(B,) areas under the ROC curve of one column of scores; ties count half."""
     order_N = np.argsort(scores_N, kind="stable")
     starts_K = np.unique(scores_N[order_N], return_index=True)[1]
     is_N = truth_N[order_N] == 1

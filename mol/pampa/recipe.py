@@ -163,6 +163,8 @@ class Judging(Strict):
     scale: tuple[float, float] = (1.0, 10.0)
     reasoning: Literal["first", "last", "none"] = "first"
     """Where the judge's thought stands; see ``flexreward.parse``."""
+    shown: Literal["molecule", "smiles"] = "molecule"
+    """As ``answers.shown``."""
     max_tokens: Annotated[int, Field(ge=1)] = 1024
     threshold: float | None = None
     """Scores below it choose nobody, and their molecules count as wrong; ``null`` for no threshold, as published."""

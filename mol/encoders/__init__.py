@@ -1,0 +1,1 @@
+"""The two frozen encoders of molecules, one file per published model."""

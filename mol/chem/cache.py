@@ -117,7 +117,11 @@ class Featuriser:
 
     def _submit(self, text: str) -> Future[Found]:
         with self._lock:
-            if self._pool is None or not self._pool.active:
+            if self._pool is not None and not self._pool.active:
+                self._pool.stop()
+                self._pool.join()
+                self._pool = None
+            if self._pool is None:
                 # Not forked: a fork of a process with threads (torch has some) may hang.
                 context = multiprocessing.get_context("forkserver")
                 self._pool = ProcessPool(max_workers=self.workers, initializer=_begin, context=context)

@@ -119,6 +119,8 @@ class Read:
     @classmethod
     def of(cls, text: str) -> Read:
         """Raises MoleculeError: It cannot be read, is none, or is too large."""
+        if not isinstance(text, str):  # an empty cell of a table
+            raise MoleculeError(f"{shown(str(text))}: {type(text).__name__}, expected a SMILES or an SDF block")
         is_block = "\n" in text.strip()
         limit = MAX_BLOCK_CHARS if is_block else MAX_SMILES_CHARS
         if len(text) > limit:

@@ -223,6 +223,11 @@ def test_what_is_no_molecule_is_refused_by_name(text, message):
     assert str(error.value) == message
 
 
+def test_a_cell_without_text_is_refused():
+    with pytest.raises(MoleculeError, match=r"^'nan': float, expected a SMILES or an SDF block$"):
+        featurise(float("nan"))
+
+
 def test_a_coordinate_that_is_no_number_is_refused():
     text = block("CCO").splitlines()
     text[4] = "       nan" + text[4][10:]

@@ -23,8 +23,10 @@ from flexreward.cli import run
 from flexreward.errors import OutputError, SampleError
 from flexreward.files.samples import Sample
 from flexreward.ledger.store import Store
+from flexreward.pairs.ray import run as ray_run
 from flexreward.pairs.ray.parts import Lines, drop_halves, part_file, part_path, put_together, rows_digest, standing
 from flexreward.pairs.ray.reader import Reading, blocks
+from flexreward.pairs.ray.run import not_there
 from flexreward.serving.app import build_app
 from recipes.tiny import domain
 from tests.faulty_server import listening
@@ -113,6 +115,17 @@ def test_what_ray_needs_is_said_in_one_line(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
     assert run(["pairs", str(path), "--out", str(tmp_path / "o"), "--ray"]) == 2
     assert "--ray: Ray is not installed; " in capsys.readouterr().err
+
+
+def test_where_ray_does_not_begin_it_is_said_why_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    waited = Exception("The current node timed out during startup.\nMore")
+    assert str(not_there(waited)) == "Ray does not begin on this machine (The current node timed out during startup.)"
+    monkeypatch.setattr(ray_run, "ROOM", 2**60)
+    assert str(not_there(waited)).startswith(f"{tmp_path}: Ray writes its files there and finds no room; make some")
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    assert str(not_there(waited)).startswith("RAY_ADDRESS: the cluster cannot be joined (The current node")
 
 
 CLUSTER = """

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any
 
 from flexreward.errors import FlexRewardError, JudgeError, OutputError, RecipeError
@@ -22,10 +23,13 @@ from flexreward.pairs.build import OUTCOMES
 from flexreward.pairs.ray.parts import PARTS, part_path, put_together, standing
 from flexreward.pairs.ray.reader import Reading, dataset
 from flexreward.pairs.ray.worker import AT_ONCE, Work, Worker, about
+from flexreward.serving.start import CLUSTER
 
 EVERY_S = 10.0
 """Between two lines about a run."""
 PART_ROWS = 256
+ROOM = 16 * 2**20
+"""Bytes that Ray needs to begin, about."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +71,7 @@ def cluster() -> Iterator[Any]:
         JudgeError: The cluster cannot be reached.
         OutputError: Ray cannot write its own files.
     """
-    from flexreward.serving.start import CLUSTER, environment
+    from flexreward.serving.start import environment
 
     environment()
     try:
@@ -91,16 +95,23 @@ def cluster() -> Iterator[Any]:
         ray.init(
             log_to_driver=False, logging_level="ERROR", **({"address": "auto"} if os.environ.get(CLUSTER) else own)
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise JudgeError(f"{CLUSTER}: the cluster cannot be joined ({str(error).splitlines()[0]})") from error
-    except OSError as error:
-        raise OutputError(
-            f"Ray cannot begin a cluster ({error.strerror}: {error.filename}); make room there, or set RAY_TMPDIR"
-        ) from error
+    except Exception as error:  # Ray has a bare one where its processes do not begin
+        raise not_there(error) from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+def not_there(error: Exception) -> FlexRewardError:
+    """Why there is no cluster. Ray itself only says that it waited, where it could not write its own files."""
+    line = (str(error).splitlines() or [type(error).__name__])[0]
+    if os.environ.get(CLUSTER):
+        return JudgeError(f"{CLUSTER}: the cluster cannot be joined ({line})")
+    folder = os.environ.get("RAY_TMPDIR") or gettempdir()
+    if shutil.disk_usage(folder).free < ROOM:
+        return OutputError(f"{folder}: Ray writes its files there and finds no room; make some, or set RAY_TMPDIR")
+    return JudgeError(f"Ray does not begin on this machine ({line})")
 
 
 def spread_out(

@@ -7,32 +7,37 @@ same command is given again.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
-from flexreward.errors import RecipeError
-from training.recipe import DpoRecipe
-from training.run import Run, put_in_place, refuse_standing, weights_digest
-
-# TRL tells the hub which trainer runs; a training here tells nobody.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-
 import datasets
 import torch
-from accelerate import PartialState
-from transformers import PrinterCallback, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from trl import DPOConfig, DPOTrainer
 
+from flexreward.errors import RecipeError
 from training.check import Figures, check, questions, refuse_known
 from training.checkpoints import attention_of, dtype_of, loader, processing, sees, whole_model
-from training.preferences import Pairs, Parted, part, prompts_of, read_pairs, refuse_overlap, source_of, within
-from training.program import run
+from training.preferences import (
+    Pairs,
+    Parted,
+    part,
+    prompts_of,
+    read_pairs,
+    refuse_overlap,
+    source_of,
+    within,
+)
+from training.processes import opened, say, this
+from training.program import program
 from training.proof import write_whole
+from training.recipe import DpoRecipe
+from training.run import Run, put_in_place, weights_digest
 from training.trainable import count, lora_config, train_language_model
-from training.watch import SHOWN_DPO, Watch, say
+from training.trainer import arguments_of, quieten
+from training.watch import SHOWN_DPO, Watch, Whole
 
 KEPT = ("rewards/", "logps/", "eval_rewards/", "eval_logps/")
 """Beginnings of the names of figures that are kept beside those that are shown."""
@@ -49,20 +54,13 @@ def train(recipe: DpoRecipe) -> Path:
     inputs = {"data": source_of(recipe.data)}
     inputs |= {"eval_data": source_of(recipe.eval_data)} if recipe.eval_data else {}
     inputs |= {"check": recipe.check.prompts} if recipe.check else {}
-    main = PartialState().is_main_process
-    with PartialState().main_process_first():
-        run = Run(recipe.run_dir, recipe, seed=recipe.seed, inputs=inputs)
-        if main:
-            for half in run.clear_half_written():
-                say(f"{half}: half written, removed")
-    if run.weights and run.weights == weights_digest(recipe.output):
-        say(f"{recipe.output}: done already (see {recipe.run_dir})")
+    run, main = opened(recipe, inputs), this().is_main_process
+    if run is None:
         return recipe.output
-    refuse_standing(recipe.output, replace=recipe.replace)
 
     datasets.disable_progress_bars()
     processor = processing(recipe.model, max_pixels=recipe.max_pixels)
-    with PartialState().main_process_first():
+    with this().main_process_first():
         pairs, parted = _pairs(recipe, inputs, processor)
     checkpoint = run.checkpoint()
     arguments = _arguments(recipe, held_out=parted.held_out is not None, begins=checkpoint is None)
@@ -76,16 +74,16 @@ def train(recipe: DpoRecipe) -> Path:
         train_language_model(model)
     watch = [Watch(run, shown=SHOWN_DPO, kept=KEPT)] if main else []
     torch.manual_seed(recipe.seed)  # adapters start at random
-    trainer = _Trainer(
+    trainer = DPOTrainer(
         model=model,
         args=arguments,
         train_dataset=parted.train,
         eval_dataset=parted.held_out,
         processing_class=processor,
         peft_config=adapters,
-        callbacks=[_LastLook(), *watch],
+        callbacks=[_LastLook(), *watch, Whole()],
     )
-    trainer.remove_callback(PrinterCallback)
+    quieten(trainer)
     if main:
         step = run.start()
         say(f"{count(trainer.model)}", f"{len(parted.train):,} pairs, from step {step}")
@@ -138,20 +136,14 @@ def _pairs(recipe: DpoRecipe, inputs: dict[str, str], processor: Any) -> tuple[P
 
 
 def _arguments(recipe: DpoRecipe, *, held_out: bool, begins: bool) -> DPOConfig:
-    held = recipe.micro_batch_size * PartialState().num_processes
-    if recipe.batch_size % held:
-        raise RecipeError(
-            f"batch_size {recipe.batch_size} is no multiple of micro_batch_size {recipe.micro_batch_size} "
-            f"x {PartialState().num_processes} processes"
-        )
     losses = [recipe.loss] if isinstance(recipe.loss, str) else list(recipe.loss)
     if recipe.loss_weights is not None and len(recipe.loss_weights) != len(losses):
         raise RecipeError(f"loss_weights: {len(recipe.loss_weights)} for {len(losses)} losses; give one for each")
     if "exo_pair" in losses and not recipe.label_smoothing:
         raise RecipeError("loss exo_pair needs label_smoothing above 0; its paper takes 0.001")
-    gpu = torch.cuda.is_available()
     return DPOConfig(
-        output_dir=str(recipe.run_dir),
+        **arguments_of(recipe, held_out=held_out),
+        eval_on_start=held_out and begins,
         loss_type=losses,
         loss_weights=recipe.loss_weights,
         beta=recipe.beta,
@@ -159,30 +151,6 @@ def _arguments(recipe: DpoRecipe, *, held_out: bool, begins: bool) -> DPOConfig:
         precompute_ref_log_probs=recipe.precompute_ref_log_probs,
         disable_dropout=recipe.method == "full" or not recipe.lora.dropout,
         max_length=recipe.max_length,  # nothing is longer: what is was left out
-        learning_rate=recipe.learning_rate,
-        num_train_epochs=recipe.epochs,
-        lr_scheduler_type=recipe.schedule,
-        warmup_steps=recipe.warmup,
-        weight_decay=recipe.weight_decay,
-        max_grad_norm=recipe.max_grad_norm,
-        per_device_train_batch_size=recipe.micro_batch_size,
-        per_device_eval_batch_size=recipe.micro_batch_size,
-        gradient_accumulation_steps=recipe.batch_size // held,
-        seed=recipe.seed,
-        use_cpu=not gpu,
-        bf16=gpu and torch.cuda.is_bf16_supported() if recipe.arithmetic == "auto" else recipe.arithmetic == "bfloat16",
-        gradient_checkpointing=recipe.gradient_checkpointing,
-        deepspeed=str(recipe.deepspeed) if recipe.deepspeed else None,
-        logging_steps=recipe.log_every,
-        eval_strategy="steps" if held_out else "no",
-        eval_steps=recipe.eval_every,
-        eval_on_start=held_out and begins,
-        save_strategy="steps",
-        save_steps=recipe.save_every,
-        save_total_limit=recipe.keep_checkpoints,
-        dataloader_pin_memory=gpu,
-        report_to="none",
-        disable_tqdm=True,
     )
 
 
@@ -257,16 +225,7 @@ class _LastLook(TrainerCallback):
         return control
 
 
-class _Trainer(DPOTrainer):
-    """TRL's, less the model card that it leaves in the run folder."""
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The program (see ``training.program.run``)."""
-    return run("training.dpo", __doc__, train, DpoRecipe, arguments)
+main = program("training.dpo", __doc__, train, DpoRecipe)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ TRL's GRPOTrainer with ``flexreward.adapters.trl.judge_reward``: the judge is a 
 from __future__ import annotations
 
 import functools
-import os
 import random
 import shutil
 import sys
@@ -14,23 +13,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
+from datasets import Dataset
+from transformers import AutoTokenizer
+from trl import GRPOConfig, GRPOTrainer
+
 from flexreward.adapters.trl import judge_reward, options_of
 from flexreward.errors import RecipeError
 from flexreward.files.rows import read_rows
+from training.processes import opened, say, this
+from training.program import program
 from training.recipe import GrpoRecipe
-from training.run import Run, put_in_place, refuse_standing, weights_digest
-
-# TRL tells the hub which trainer runs; a training here tells nobody.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-
-import torch
-from accelerate import PartialState
-from datasets import Dataset
-from transformers import AutoTokenizer, PrinterCallback
-from trl import GRPOConfig, GRPOTrainer
-
-from training.program import run
-from training.watch import SHOWN_GRPO, Watch, say
+from training.run import put_in_place, weights_digest
+from training.trainer import quieten
+from training.watch import SHOWN_GRPO, Watch
 
 
 def train(recipe: GrpoRecipe) -> Path:
@@ -39,13 +35,9 @@ def train(recipe: GrpoRecipe) -> Path:
     Raises:
         UserError: one line that says what to mend, a judge that does not answer included.
     """
-    main = PartialState().is_main_process
-    with PartialState().main_process_first():
-        run = Run(recipe.run_dir, recipe, seed=recipe.seed, inputs={"data": recipe.data})
-    if run.weights and run.weights == weights_digest(recipe.output):
-        say(f"{recipe.output}: done already (see {recipe.run_dir})")
+    run, main = opened(recipe, {"data": recipe.data}), this().is_main_process
+    if run is None:
         return recipe.output
-    refuse_standing(recipe.output, replace=recipe.replace)
     arguments = _arguments(recipe)
     tokenizer = AutoTokenizer.from_pretrained(recipe.model)
     rows = Dataset.from_list([dict(row.fields) for row in read_rows(recipe.data)])
@@ -62,10 +54,12 @@ def train(recipe: GrpoRecipe) -> Path:
         processing_class=tokenizer,
         callbacks=[Watch(run, shown=SHOWN_GRPO, kept="judge/")] if main else [],
     )
-    trainer.remove_callback(PrinterCallback)
+    quieten(trainer)
     trainer.train()
     staged = recipe.output.with_name(f".{recipe.output.name}.part")
-    shutil.rmtree(staged, ignore_errors=True)
+    with this().main_process_first():
+        if main:
+            shutil.rmtree(staged, ignore_errors=True)
     trainer.save_model(str(staged))
     if main:
         (staged / "training_args.bin").unlink(missing_ok=True)  # a pickle, and all of it stands in the run folder
@@ -93,7 +87,7 @@ def rewards_of(recipe: GrpoRecipe, told: dict[str, Any]) -> Callable[..., Any]:
 
 
 def _arguments(recipe: GrpoRecipe) -> GRPOConfig:
-    processes = PartialState().num_processes
+    processes = this().num_processes
     held = recipe.prompts * recipe.num_generations
     size = min(recipe.micro_batch_size, held // processes)
     if held % (size * processes) or size * processes % recipe.num_generations:
@@ -131,7 +125,7 @@ def _arguments(recipe: GrpoRecipe) -> GRPOConfig:
 
 
 class _Trainer(GRPOTrainer):
-    """TRL's, less what teaches nothing and the model card that it leaves in the run folder."""
+    """TRL's, less what teaches nothing."""
 
     def compute_loss(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """TRL's loss, and its gradient, from the completions that have an advantage alone; entropy is then theirs too.
@@ -140,9 +134,6 @@ class _Trainer(GRPOTrainer):
         """
         alone = self.loss_type == "dapo" and self.beta == 0 and not getattr(self, "aux_loss_enabled", False)
         return super().compute_loss(model, _telling(inputs) if alone else inputs, *args, **kwargs)
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        pass
 
 
 def _telling(inputs: dict[str, Any]) -> dict[str, Any]:
@@ -156,9 +147,7 @@ def _telling(inputs: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The program (see ``training.program.run``)."""
-    return run("training.grpo", __doc__, train, GrpoRecipe, arguments)
+main = program("training.grpo", __doc__, train, GrpoRecipe)
 
 
 if __name__ == "__main__":

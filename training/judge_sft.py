@@ -6,32 +6,26 @@ from its newest whole checkpoint when the same command is given again.
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from pathlib import Path
-from typing import Any
-
-from flexreward.errors import RecipeError
-from training.data import Lesson, answer_first, read_lessons, refuse_overlap
-from training.recipe import SftRecipe
-from training.run import Run, put_in_place, refuse_standing, weights_digest
-
-# TRL tells the hub which trainer runs; a training here tells nobody.
-os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import torch
-from accelerate import PartialState
 from datasets import Dataset
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PrinterCallback
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from trl import SFTConfig, SFTTrainer
 
 from training.checkpoints import attention_of, dtype_of, whole_model
+from training.data import Lesson, answer_first, read_lessons, refuse_overlap
 from training.examples import Framer
-from training.program import run
+from training.processes import opened, say, this
+from training.program import program
+from training.recipe import SftRecipe
+from training.run import put_in_place, weights_digest
 from training.trainable import add_lora, count, train_language_model
-from training.watch import Watch, say
+from training.trainer import arguments_of, quieten
+from training.watch import Watch, Whole
 
 
 def train(recipe: SftRecipe) -> Path:
@@ -41,16 +35,9 @@ def train(recipe: SftRecipe) -> Path:
         UserError: one line that says what to mend; nothing that was done is lost.
     """
     inputs = {"data": recipe.data} | ({"eval_data": recipe.eval_data} if recipe.eval_data else {})
-    main = PartialState().is_main_process
-    with PartialState().main_process_first():
-        run = Run(recipe.run_dir, recipe, seed=recipe.seed, inputs=inputs)
-        if main:
-            for half in run.clear_half_written():
-                say(f"{half}: half written, removed")
-    if run.weights and run.weights == weights_digest(recipe.output):
-        say(f"{recipe.output}: done already (see {recipe.run_dir})")
+    run, main = opened(recipe, inputs), this().is_main_process
+    if run is None:
         return recipe.output
-    refuse_standing(recipe.output, replace=recipe.replace)
 
     tokenizer = AutoTokenizer.from_pretrained(recipe.model)
     framer = Framer(tokenizer, name=recipe.model)
@@ -61,15 +48,15 @@ def train(recipe: SftRecipe) -> Path:
     if main:
         step = run.start()
         say(f"{count(model)}", f"{len(train_rows):,} rows, from step {step}")
-    trainer = _Trainer(
+    trainer = SFTTrainer(
         model=model,
         args=arguments,
         train_dataset=train_rows,
         eval_dataset=eval_rows,
         processing_class=tokenizer,
-        callbacks=[Watch(run)] if main else [],
+        callbacks=[*([Watch(run)] if main else []), Whole()],
     )
-    trainer.remove_callback(PrinterCallback)
+    quieten(trainer)
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trained = recipe.run_dir / "trained"
     trainer.save_model(str(trained))
@@ -100,43 +87,13 @@ def _rows(recipe: SftRecipe, framer: Framer) -> tuple[Dataset, Dataset | None]:
 
 
 def _arguments(recipe: SftRecipe) -> SFTConfig:
-    held = recipe.micro_batch_size * PartialState().num_processes
-    if recipe.batch_size % held:
-        raise RecipeError(
-            f"batch_size {recipe.batch_size} is no multiple of micro_batch_size {recipe.micro_batch_size} "
-            f"x {PartialState().num_processes} processes"
-        )
-    gpu = torch.cuda.is_available()
     return SFTConfig(
-        output_dir=str(recipe.run_dir),
+        **arguments_of(recipe, held_out=recipe.eval_data is not None),
         dataset_kwargs={"skip_prepare_dataset": True},  # ids and labels are ours
         max_length=None,
-        learning_rate=recipe.learning_rate,
-        num_train_epochs=recipe.epochs,
-        lr_scheduler_type=recipe.schedule,
-        warmup_steps=recipe.warmup,
         adam_beta1=recipe.betas[0],
         adam_beta2=recipe.betas[1],
-        weight_decay=recipe.weight_decay,
-        max_grad_norm=recipe.max_grad_norm,
-        per_device_train_batch_size=recipe.micro_batch_size,
-        per_device_eval_batch_size=recipe.micro_batch_size,
-        gradient_accumulation_steps=recipe.batch_size // held,
         train_sampling_strategy="group_by_length" if recipe.group_by_length else "random",
-        seed=recipe.seed,
-        use_cpu=not gpu,
-        bf16=gpu and torch.cuda.is_bf16_supported() if recipe.arithmetic == "auto" else recipe.arithmetic == "bfloat16",
-        gradient_checkpointing=recipe.gradient_checkpointing,
-        deepspeed=str(recipe.deepspeed) if recipe.deepspeed else None,
-        logging_steps=recipe.log_every,
-        eval_strategy="steps" if recipe.eval_data else "no",
-        eval_steps=recipe.eval_every,
-        save_strategy="steps",
-        save_steps=recipe.save_every,
-        save_total_limit=recipe.keep_checkpoints,
-        dataloader_pin_memory=gpu,
-        report_to="none",
-        disable_tqdm=True,
     )
 
 
@@ -170,16 +127,7 @@ def _save(recipe: SftRecipe, trained: Path, staged: Path, end_of_turn: int) -> N
     AutoTokenizer.from_pretrained(recipe.model).save_pretrained(staged)
 
 
-class _Trainer(SFTTrainer):
-    """TRL's, less the model card that it leaves in the run folder."""
-
-    def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        pass
-
-
-def main(arguments: list[str] | None = None) -> int:
-    """The program (see ``training.program.run``)."""
-    return run("training.judge_sft", __doc__, train, SftRecipe, arguments)
+main = program("training.judge_sft", __doc__, train, SftRecipe)
 
 
 if __name__ == "__main__":

@@ -16,20 +16,23 @@ from training.recipe import Strict, load
 Recipe = TypeVar("Recipe", bound=Strict)
 
 
-def run(
-    name: str,
-    description: str | None,
-    train: Callable[[Recipe], object],
-    recipe: type[Recipe],
-    arguments: list[str] | None = None,
-) -> int:
-    """Exit 0 when what ``train`` makes is in place, 2 with one line when the user has something to mend."""
-    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=description)
-    parser.add_argument("recipe", type=Path)
-    disable_progress_bar()  # the loading of weights; the training prints lines of its own
-    try:
-        train(load(parser.parse_args(arguments).recipe, recipe))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+def program(
+    name: str, description: str | None, train: Callable[[Recipe], object], recipe: type[Recipe]
+) -> Callable[[list[str] | None], int]:
+    """The ``main`` of ``python -m NAME RECIPE.yaml``. Where it is given no arguments, it takes the command line's.
+
+    It returns 0 when what ``train`` makes is in place, 2 with one line when the user has something to mend.
+    """
+
+    def main(arguments: list[str] | None = None) -> int:
+        parser = argparse.ArgumentParser(prog=f"python -m {name}", description=description)
+        parser.add_argument("recipe", type=Path)
+        disable_progress_bar()  # the loading of weights; the training prints lines of its own
+        try:
+            train(load(parser.parse_args(arguments).recipe, recipe))
+        except UserError as error:
+            print(error, file=sys.stderr)
+            return 2
+        return 0
+
+    return main

@@ -26,51 +26,40 @@ class Lora(Strict):
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
 
 
-class SftRecipe(Strict):
-    """Supervised training of a text judge. The defaults are those of the published Flex-Judge training.
-
-    Paths are relative to the working directory. Source: jongwooko/flex-judge train/vl.sh, train/sft.py.
-    """
+class Training(Strict):
+    """What every training is told. Paths are relative to the working directory."""
 
     model: str
     """Folder or hub id of the model to start from."""
     data: str
     """Training rows: a file (JSONL, JSON, Parquet), a saved ``datasets`` folder, or a hub id with its split."""
-    eval_data: str | None = None
-    """Held-out rows; no prompt of theirs may be among the training rows."""
     output: Path
-    """Folder for the trained judge. It appears when the training is done, and whole."""
+    """Folder for the trained model. It appears when the training is done, and whole."""
     run_dir: Path
     """Folder for checkpoints, metrics and provenance."""
     replace: bool = False
     """Whether a folder that already stands at ``output`` may be replaced."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    seed: int = 42
+    log_every: Annotated[int, Field(gt=0)] = 1
+    """Steps."""
 
-    reasoning: Literal["first", "last"] = "first"
-    """``last``: every reply is turned around, the answer before the thought (the ablation)."""
-    max_length: Annotated[int, Field(gt=0)] = 4096
-    """Tokens a row, prompt and reply together. Nothing is ever cut."""
+
+class Offline(Training):
+    """A training on rows that stand beforehand. It goes on from its checkpoints, and may be shared by processes."""
+
+    eval_data: str | None = None
+    """Held-out rows; no prompt of theirs may be among the training rows."""
     too_long: Literal["drop", "refuse"] = "drop"
     """Rows above ``max_length``: leave them out and say how many, or stop."""
 
     method: Literal["full", "lora"] = "full"
     lora: Lora = Lora()
     """Read when ``method`` is ``lora``."""
-
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
     epochs: Annotated[float, Field(gt=0)] = 1.0
     schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Share of the steps."""
-    betas: tuple[float, float] = (0.9, 0.95)
-    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
-    batch_size: Annotated[int, Field(gt=0)] = 32
-    """Sequences a step, over all processes and accumulation steps."""
     micro_batch_size: Annotated[int, Field(gt=0)] = 2
-    """Sequences a process holds at once."""
-    group_by_length: bool = False
-    """Rows of like length share a micro-batch: less padding, less shuffling."""
-    seed: int = 42
+    """Rows a process holds at once. A preference pair is two sequences."""
 
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the weights while training. ``auto``: float32 for ``full``; for ``lora`` bfloat16 where there is a GPU."""
@@ -85,34 +74,41 @@ class SftRecipe(Strict):
     deepspeed: Path | None = None
     """A DeepSpeed configuration file, handed through as it is."""
 
-    log_every: Annotated[int, Field(gt=0)] = 1
-    """Steps."""
     eval_every: Annotated[int, Field(gt=0)] = 50
-    """Steps; read when there is ``eval_data``."""
+    """Steps; read when something is held out."""
     save_every: Annotated[int, Field(gt=0)] = 50
     """Steps between checkpoints."""
     keep_checkpoints: Annotated[int, Field(ge=2)] = 2
     """The newest so many; two, because the newest may be half written."""
 
 
-class GrpoRecipe(Strict):
-    """Reinforcement of a text policy by a judge's rewards, by TRL's GRPOTrainer.
+class SftRecipe(Offline):
+    """Supervised training of a text judge. The defaults are those of the published Flex-Judge training.
 
-    Paths are relative to the working directory.
+    Source: jongwooko/flex-judge train/vl.sh, train/sft.py.
     """
 
-    model: str
-    """Folder or hub id of the policy to start from."""
+    reasoning: Literal["first", "last"] = "first"
+    """``last``: every reply is turned around, the answer before the thought (the ablation)."""
+    max_length: Annotated[int, Field(gt=0)] = 4096
+    """Tokens a row, prompt and reply together. Nothing is ever cut."""
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-5
+    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    """Share of the steps."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    batch_size: Annotated[int, Field(gt=0)] = 32
+    """Sequences a step, over all processes and accumulation steps."""
+    group_by_length: bool = False
+    """Rows of like length share a micro-batch: less padding, less shuffling."""
+
+
+class GrpoRecipe(Training):
+    """Reinforcement of a text policy by a judge's rewards, by TRL's GRPOTrainer."""
+
     data: str
     """Rows with a ``prompt``, text or messages, and any columns that the judge is shown: a file, a saved ``datasets``
     folder, or a hub id with its split."""
-    output: Path
-    """Folder for the trained policy. It appears when the training is done, and whole."""
-    run_dir: Path
-    """Folder for metrics and provenance."""
-    replace: bool = False
-    """Whether a folder that already stands at ``output`` may be replaced."""
-
     reward: dict[str, Any]
     """Where rewards come from: ``url`` of a flexreward server, or ``judge`` in this process; fields of
     ``flexreward.adapters.recipe.RewardRecipe``."""
@@ -138,12 +134,8 @@ class GrpoRecipe(Strict):
     """Weight of the distance to the policy that it started from."""
     scale_rewards: Literal["group", "batch", "none"] = "group"
     """What advantages are divided by."""
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     micro_batch_size: Annotated[int, Field(gt=0)] = 64
     """Completions a process holds at once."""
-    seed: int = 42
-    log_every: Annotated[int, Field(gt=0)] = 1
-    """Steps."""
 
 
 Loss = Literal[
@@ -182,29 +174,20 @@ class Check(Strict):
     max_tokens: Annotated[int, Field(gt=0)] = 256
 
 
-class DpoRecipe(Strict):
+class DpoRecipe(Offline):
     """Training of a policy on preference pairs, by TRL's DPOTrainer; text, or images and text.
 
-    Paths are relative to the working directory.
+    The ``model`` that the policy starts from is its reference too.
     """
 
-    model: str
-    """Folder or hub id of the policy to start from; it is the reference too."""
     data: str
     """Preference pairs, with ``prompt``, ``chosen``, ``rejected``, and ``images`` where there are some: a folder that
     ``flexreward pairs`` wrote, a file (JSONL, JSON, Parquet), a saved ``datasets`` folder, a hub id with its split."""
-    eval_data: str | None = None
-    """Held-out pairs; no prompt of theirs may be among the training pairs."""
     eval_share: Annotated[float, Field(ge=0, lt=1)] = 0.05
-    """Of the prompts of ``data``, which are held out with all of their pairs; read where there is no ``eval_data``."""
+    """Of the prompts of ``data``, which are held out with all of their pairs; read where there is no ``eval_data``.
+    What is held out is looked at before the first step and after the last as well."""
     check: Check | None = None
     """Whether the policy's own completions are right, before and after."""
-    output: Path
-    """Folder for the trained policy. It appears when the training is done, and whole."""
-    run_dir: Path
-    """Folder for checkpoints, metrics and provenance."""
-    replace: bool = False
-    """Whether a folder that already stands at ``output`` may be replaced."""
 
     loss: Loss | Annotated[list[Loss], Field(min_length=1)] = "sigmoid"
     """One, or several that are added up."""
@@ -222,50 +205,16 @@ class DpoRecipe(Strict):
     later; ``false`` trains on them as they stand."""
     max_length: Annotated[int, Field(gt=0)] = 2048
     """Tokens of a prompt and a completion together, those of images included. Nothing is ever cut."""
-    too_long: Literal["drop", "refuse"] = "drop"
-    """Pairs above ``max_length``: leave them out and say how many, or stop."""
     max_pixels: Annotated[int, Field(gt=0)] | None = None
     """Of an image; a larger one is made smaller. ``None``: what the model's processor says."""
 
-    method: Literal["full", "lora"] = "full"
-    lora: Lora = Lora()
-    """Read when ``method`` is ``lora``."""
-
     learning_rate: Annotated[float, Field(gt=0)] = 5e-7
     """Adapters want some ten times as much."""
-    epochs: Annotated[float, Field(gt=0)] = 1.0
-    schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
     warmup: Annotated[float, Field(ge=0, lt=1)] = 0.1
     """Share of the steps."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
-    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
     batch_size: Annotated[int, Field(gt=0)] = 64
     """Pairs a step, over all processes and accumulation steps."""
-    micro_batch_size: Annotated[int, Field(gt=0)] = 2
-    """Pairs a process holds at once: twice as many sequences."""
-    seed: int = 42
-
-    dtype: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Of the weights while training. ``auto``: float32 for ``full``; for ``lora`` bfloat16 where there is a GPU."""
-    arithmetic: Literal["auto", "float32", "bfloat16"] = "auto"
-    """``bfloat16``: matrix products by autocast. ``auto``: so on a GPU that has it, float32 elsewhere."""
-    save_dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    """Of the weights saved; ``auto`` is what the base model was saved in."""
-    attention: Literal["auto", "flash_attention_2", "sdpa", "eager"] = "auto"
-    """``auto``: flash attention 2 where it is installed and there is a GPU, else sdpa."""
-    gradient_checkpointing: bool = True
-    """Trades time for memory; a small model is faster without."""
-    deepspeed: Path | None = None
-    """A DeepSpeed configuration file, handed through as it is."""
-
-    log_every: Annotated[int, Field(gt=0)] = 1
-    """Steps."""
-    eval_every: Annotated[int, Field(gt=0)] = 50
-    """Steps; the held-out pairs are looked at before the first and after the last as well."""
-    save_every: Annotated[int, Field(gt=0)] = 50
-    """Steps between checkpoints."""
-    keep_checkpoints: Annotated[int, Field(ge=2)] = 2
-    """The newest so many; two, because the newest may be half written."""
 
 
 class Reload(Strict):

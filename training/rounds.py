@@ -28,7 +28,7 @@ from flexreward.config import parse_as
 from flexreward.engines.orphans import owned
 from flexreward.errors import OutputError, RecipeError
 from flexreward.policy.recipe import PolicyRecipe
-from training.program import run
+from training.program import program
 from training.proof import write_whole
 from training.recipe import DpoRecipe, Reload, RoundsRecipe, parse
 from training.run import Run, put_in_place, refuse_standing, weights_digest
@@ -180,9 +180,7 @@ def _line(number: int, found: dict[str, Any]) -> str:
     return f"round {number}: {found['pairs']['kept']} of {found['pairs']['judged']} pairs kept{right}"
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """The program (see ``training.program.run``)."""
-    return run("training.rounds", __doc__, train, RoundsRecipe, arguments)
+main = program("training.rounds", __doc__, train, RoundsRecipe)
 
 
 if __name__ == "__main__":

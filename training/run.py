@@ -45,7 +45,7 @@ class Run:
         asked = recipe.model_dump(mode="json")
         digests = {role: {"source": source, "sha256": _digest(Path(source))} for role, source in inputs.items()}
         self._record = self._kept(asked, digests) or {"seed": seed, "inputs": digests, "starts": [], "weights": None}
-        write_whole(folder / "recipe.yaml", yaml.safe_dump(asked, sort_keys=False, allow_unicode=True))
+        self._asked = asked
 
     def _kept(self, asked: dict[str, Any], digests: dict[str, Any]) -> dict[str, Any] | None:
         if not (self.folder / "run.json").exists():
@@ -92,9 +92,13 @@ class Run:
         return [path for path in self.folder.glob("checkpoint-*") if CHECKPOINT.fullmatch(path.name)]
 
     def start(self) -> int:
-        """Note this start and drop the metrics of steps that will be done again; returns the step it goes on from."""
+        """Note this start and drop the metrics of steps that will be done again; returns the step it goes on from.
+
+        For one process of many.
+        """
         checkpoint = self.checkpoint()
         step = _step(checkpoint) if checkpoint else 0
+        write_whole(self.folder / "recipe.yaml", yaml.safe_dump(self._asked, sort_keys=False, allow_unicode=True))
         self._record["starts"].append(
             {
                 "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -105,7 +109,8 @@ class Run:
             }
         )
         self._write()
-        write_whole(self._metrics, "".join(json.dumps(row) + "\n" for row in self.metrics() if row["step"] <= step))
+        kept = [row for row in self.metrics() if row["step"] <= step] if checkpoint else []
+        write_whole(self._metrics, "".join(json.dumps(row) + "\n" for row in kept))
         return step
 
     def finish(self, *, steps: int, weights: str | None) -> None:

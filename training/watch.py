@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
+from training.processes import say, this
 from training.run import WHOLE, Run
 
 SHOWN = {
@@ -48,7 +48,7 @@ SHOWN_DPO = {
 
 
 class Watch(TrainerCallback):
-    """Writes each log step to the run folder and the terminal, and marks checkpoints that are whole."""
+    """Writes each log step to the run folder and the terminal. For one process of many."""
 
     def __init__(self, run: Run, *, shown: Mapping[str, str] = SHOWN, kept: str | tuple[str, ...] = ()) -> None:
         """``kept`` begins the names of figures that are kept beside those that are ``shown``."""
@@ -81,11 +81,11 @@ class Watch(TrainerCallback):
         shown = "  ".join(f"{self._names[name]} {value:.4g}" for name, value in row.items() if name in self._names)
         say(f"step {state.global_step}/{state.max_steps}  {shown}  {pace:.2f} s/step  {left} left")
 
+
+class Whole(TrainerCallback):
+    """Marks a checkpoint once all processes have written their parts of it. For every process."""
+
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        (Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE).touch()
-
-
-def say(*lines: str) -> None:
-    """Print, from one process of many."""
-    if PartialState().is_main_process:
-        print(*lines, sep="\n", flush=True)
+        this().wait_for_everyone()
+        if this().is_main_process:
+            (Path(args.output_dir) / f"checkpoint-{state.global_step}" / WHOLE).touch()

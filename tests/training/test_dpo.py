@@ -1,3 +1,4 @@
+import functools
 import json
 import random
 
@@ -5,13 +6,15 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from transformers import Trainer
 
 from flexreward.config import BUNDLED
 from flexreward.errors import OutputError, RecipeError
 from recipes.tiny import domain
 from tests.flexreward.test_pairs import command, write
+from tests.training.runs import apart, killed, losses, metrics, shared, starts, untimed, weights
 from training.recipe import DpoRecipe
-from training.run import Run, weights_digest
+from training.run import WHOLE, Run, weights_digest
 
 pytest.importorskip("trl", reason="needs pip install 'flexreward[train]'")
 dpo = pytest.importorskip("training.dpo")
@@ -29,18 +32,18 @@ def pairs(number: int, *, seed: str = "dpo"):
         yield {"prompt": problem.question, "chosen": chosen, "rejected": rejected, "judge": "f" * 64}
 
 
-@pytest.fixture
-def asked(tmp_path):
-    """Six steps of the bundled policy."""
-    write(tmp_path / "pairs.jsonl", *pairs(30))
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    """``make(folder, **changes)``: six steps of the bundled policy on pairs that all tests share."""
+    data = write(tmp_path_factory.mktemp("data") / "pairs.jsonl", *pairs(30))
 
-    def make(name: str = "a", **changes):
+    def made(folder, **changes):
         fields = {
             "model": str(POLICY),
-            "data": str(tmp_path / "pairs.jsonl"),
+            "data": str(data),
             "eval_share": 0.2,
-            "output": tmp_path / name / "policy",
-            "run_dir": tmp_path / name / "run",
+            "output": folder / "policy",
+            "run_dir": folder / "run",
             "batch_size": 8,
             "micro_batch_size": 4,
             "epochs": 2,
@@ -50,23 +53,20 @@ def asked(tmp_path):
         }
         return DpoRecipe(**(fields | changes))
 
-    return make
+    return made
 
 
-def metrics(recipe):
-    return [json.loads(line) for line in (recipe.run_dir / "metrics.jsonl").read_text().splitlines()]
+@pytest.fixture
+def asked(tmp_path, make):
+    return lambda name="a", **changes: make(tmp_path / name, **changes)
 
 
-def losses(recipe):
-    return [row["loss"] for row in metrics(recipe) if "loss" in row]
-
-
-def weights(recipe):
-    return load_file(recipe.output / "model.safetensors")
-
-
-def apart(one, other) -> float:
-    return max(float((tensor - other[name]).abs().max()) for name, tensor in one.items())
+@pytest.fixture(scope="module")
+def done(tmp_path_factory, make):
+    """A training of three steps that nothing disturbed."""
+    recipe = make(tmp_path_factory.mktemp("done"), epochs=1)
+    dpo.train(recipe)
+    return recipe
 
 
 def test_a_policy_learns_to_tell_held_out_pairs_apart_and_says_what_it_was_trained_on(asked, tmp_path):
@@ -96,27 +96,40 @@ def test_a_policy_learns_to_tell_held_out_pairs_apart_and_says_what_it_was_train
     assert not list(recipe.output.glob("*.bin"))
 
 
-def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(asked, monkeypatch):
+def test_killed_wherever_it_is_and_run_again_it_ends_in_the_same_policy(asked):
     whole, broken = asked("a"), asked("b")
     dpo.train(whole)
-    log = Run.log
-
-    def stop_at_five(self, row):
-        log(self, row)
-        if row["step"] == 5:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Run, "log", stop_at_five)
-    with pytest.raises(KeyboardInterrupt):
-        dpo.train(broken)
-    monkeypatch.undo()
+    again = functools.partial(dpo.train, broken)
+    killed(again, Run, "log", when=lambda run, row: row["step"] == 1)
+    killed(again, Run, "log", when=lambda run, row: row["step"] == 5)
+    killed(again, Trainer, "_save_rng_state", when=lambda trainer, folder: folder.endswith("checkpoint-6"))
+    half = broken.run_dir / "checkpoint-6"
+    assert (half.exists(), (half / WHOLE).exists()) == (True, False)
+    killed(again, dpo, "whole_model")
+    killed(again, dpo, "put_in_place")
     assert not broken.output.exists()
     dpo.train(broken)
-    assert losses(broken) == pytest.approx(losses(whole), abs=1e-4)
-    assert apart(weights(whole), weights(broken)) < 1e-4
-    assert [row["step"] for row in metrics(broken)] == [row["step"] for row in metrics(whole)]
-    starts = json.loads((broken.run_dir / "run.json").read_text())["starts"]
-    assert [start["from_step"] for start in starts] == [0, 4]
+    assert starts(broken) == [0, 0, 4, 4, 6, 6]
+    assert untimed(broken) == untimed(whole)
+    assert apart(whole, broken) == 0
+    assert {path.name for path in broken.output.iterdir()} == {path.name for path in whole.output.iterdir()}
+    assert {path.name for path in broken.output.parent.iterdir()} == {"policy", "run"}
+
+
+@pytest.mark.parametrize("zero", ["", "recipes/dpo/zero2.json"], ids=["ddp", "zero2"])
+def test_two_processes_train_what_one_does_and_one_of_them_speaks(asked, done, capfd, zero):
+    if zero:
+        pytest.importorskip("deepspeed", reason="needs pip install deepspeed")
+    recipe = asked(epochs=1, deepspeed=zero or None)
+    shared(functools.partial(dpo.train, recipe))
+    lines = capfd.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith(str(recipe.output))] == [f"{recipe.output}: done"]
+    assert sum(line.startswith("step 3/3  loss") for line in lines) == 1
+    assert losses(recipe) == pytest.approx(losses(done), abs=1e-4)
+    assert apart(recipe, done) < 2e-5
+    assert starts(recipe) == [0]
+    for checkpoint in recipe.run_dir.glob("checkpoint-*"):
+        assert {"rng_state_0.pth", "rng_state_1.pth", WHOLE} <= {path.name for path in checkpoint.iterdir()}
 
 
 def test_adapters_are_merged_and_the_policy_without_them_is_the_reference(asked):
@@ -130,11 +143,10 @@ def test_adapters_are_merged_and_the_policy_without_them_is_the_reference(asked)
     assert metrics(recipe)[-1]["eval_rewards/margins"] != 0
 
 
-def test_the_reference_may_be_asked_once_before_the_training(asked):
-    often, once = asked("often", epochs=1), asked("once", epochs=1, precompute_ref_log_probs=True)
-    for recipe in (often, once):
-        dpo.train(recipe)
-    assert losses(once) == pytest.approx(losses(often), abs=1e-3)
+def test_the_reference_may_be_asked_once_before_the_training(asked, done):
+    once = asked(epochs=1, precompute_ref_log_probs=True)
+    dpo.train(once)
+    assert losses(once) == pytest.approx(losses(done), abs=1e-3)
 
 
 def test_losses_are_those_of_trl_alone_or_added_up(asked):
@@ -164,13 +176,13 @@ def test_what_flexreward_pairs_wrote_is_trained_on_as_it_stands(asked, tmp_path)
     assert told["inputs"]["data"]["source"] == str(folder / "train.jsonl")
 
 
-def test_a_finished_run_is_not_run_again(asked, capsys):
-    recipe = asked(epochs=1)
-    dpo.train(recipe)
-    dpo.train(recipe)
+def test_a_finished_run_is_not_run_again(done, capsys):
+    before = (done.output / "model.safetensors").stat().st_mtime_ns
+    dpo.train(done)
+    assert (done.output / "model.safetensors").stat().st_mtime_ns == before
     assert "done already" in capsys.readouterr().out
     with pytest.raises(OutputError, match="already there"):
-        dpo.train(recipe.model_copy(update={"run_dir": recipe.run_dir.with_name("other")}))
+        dpo.train(done.model_copy(update={"run_dir": done.run_dir.with_name("other")}))
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,14 @@
+import functools
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer
 
 from flexreward.errors import OutputError, RecipeError, SampleError
+from tests.training.runs import apart, killed, losses, starts, untimed, weights
 from training import judge_sft
 from training.data import lesson
 from training.examples import IGNORED, Framer
@@ -57,20 +53,6 @@ def recipe(folder: Path, checkpoint: Path, *, count: int = 8, **fields) -> SftRe
     return SftRecipe(**(small | fields))
 
 
-def losses(asked: SftRecipe) -> list[float]:
-    lines = (asked.run_dir / "metrics.jsonl").read_text().splitlines()
-    return [row["loss"] for row in map(json.loads, lines) if "loss" in row]
-
-
-def weights(asked: SftRecipe) -> dict[str, torch.Tensor]:
-    return load_file(asked.output / "model.safetensors")
-
-
-def largest_difference(one: SftRecipe, other: SftRecipe) -> float:
-    theirs = weights(other)
-    return max(float((tensor - theirs[name]).abs().max()) for name, tensor in weights(one).items())
-
-
 def test_eight_rows_are_learned_by_heart_and_every_turn_is_ended(tmp_path, checkpoint):
     asked = recipe(tmp_path, checkpoint, epochs=150, batch_size=8, micro_batch_size=8, log_every=10, save_every=1000)
     judge_sft.train(asked)
@@ -107,54 +89,23 @@ def test_the_same_seed_gives_the_same_losses_and_weights(tmp_path, checkpoint):
     for asked in (one, two, three):
         judge_sft.train(asked)
     assert losses(one) == losses(two)
-    assert largest_difference(one, two) == 0
+    assert apart(one, two) == 0
     assert losses(one) != losses(three)
 
 
-def test_an_interrupted_run_ends_where_an_uninterrupted_one_does(tmp_path, checkpoint, monkeypatch):
+def test_killed_wherever_it_is_and_run_again_it_ends_in_the_same_judge(tmp_path, checkpoint):
     whole, broken = recipe(tmp_path / "a", checkpoint), recipe(tmp_path / "b", checkpoint)
     judge_sft.train(whole)
-
-    log = Run.log
-
-    def stop_at_five(self, row):
-        log(self, row)
-        if row["step"] == 5:
-            raise KeyboardInterrupt
-
-    monkeypatch.setattr(Run, "log", stop_at_five)
-    with pytest.raises(KeyboardInterrupt):
-        judge_sft.train(broken)
-    monkeypatch.undo()
+    again = functools.partial(judge_sft.train, broken)
+    killed(again, Run, "log", when=lambda run, row: row["step"] == 5)
+    killed(again, Trainer, "_save_rng_state", when=lambda trainer, folder: folder.endswith("checkpoint-6"))
+    assert (broken.run_dir / "checkpoint-6").exists()
+    killed(again, judge_sft, "put_in_place")
     assert not broken.output.exists()
-    # A kill in the middle of the checkpoint of step 6 would leave this.
-    (broken.run_dir / "checkpoint-6").mkdir()
-    (broken.run_dir / "checkpoint-6" / "model.safetensors").write_bytes(b"half")
-
     judge_sft.train(broken)
-    assert losses(broken) == pytest.approx(losses(whole), abs=1e-5)
-    assert largest_difference(whole, broken) < 1e-5
-    starts = json.loads((broken.run_dir / "run.json").read_text())["starts"]
-    assert [start["from_step"] for start in starts] == [0, 3]
-
-
-@pytest.mark.slow
-def test_kill_9_and_the_same_command_again_end_in_the_same_judge(tmp_path, checkpoint):
-    whole, broken = (recipe(tmp_path / name, checkpoint, epochs=40, save_every=5) for name in "ab")
-    judge_sft.train(whole)
-    path = tmp_path / "b" / "recipe.yaml"
-    path.write_text(yaml.safe_dump(broken.model_dump(mode="json")))
-    command = [sys.executable, "-m", "training.judge_sft", str(path)]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    while process.poll() is None and not (broken.run_dir / "checkpoint-20").exists():
-        time.sleep(0.005)
-    os.kill(process.pid, signal.SIGKILL)
-    assert process.wait() == -signal.SIGKILL
-    assert not broken.output.exists()
-
-    assert subprocess.run(command, capture_output=True).returncode == 0
-    assert losses(broken) == pytest.approx(losses(whole), abs=1e-4)
-    assert largest_difference(whole, broken) < 1e-4
+    assert starts(broken) == [0, 3, 3, 8]
+    assert untimed(broken) == untimed(whole)
+    assert apart(whole, broken) == 0
 
 
 def test_a_finished_run_is_not_run_again(tmp_path, checkpoint, capsys):

@@ -26,7 +26,7 @@ def opened(asked: SftRecipe) -> Run:
 
 def checkpoint(run: Run, step: int, *, whole: bool = True) -> Path:
     path = run.folder / f"checkpoint-{step}"
-    path.mkdir()
+    path.mkdir(parents=True)
     if whole:
         (path / WHOLE).touch()
     return path

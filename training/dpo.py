@@ -23,6 +23,7 @@ from training.checkpoints import attention_of, dtype_of, loader, processing, see
 from training.preferences import (
     Pairs,
     Parted,
+    on_disk,
     part,
     prompts_of,
     read_pairs,
@@ -60,8 +61,11 @@ def train(recipe: DpoRecipe) -> Path:
 
     datasets.disable_progress_bars()
     processor = processing(recipe.model, max_pixels=recipe.max_pixels)
+    asked = recipe.run_dir / "reference"
     with this().main_process_first():
         pairs, parted = _pairs(recipe, inputs, processor)
+        if recipe.precompute_ref_log_probs:
+            parted = Parted(*(on_disk(rows, asked / name) for name, rows in parted._asdict().items()))
     checkpoint = run.checkpoint()
     arguments = _arguments(recipe, held_out=parted.held_out is not None, begins=checkpoint is None)
     model = loader(recipe.model).from_pretrained(  # after the arguments: ZeRO-3 splits weights while they load
@@ -102,6 +106,7 @@ def train(recipe: DpoRecipe) -> Path:
         write_whole(staged / PROVENANCE, json.dumps(_provenance(recipe, run, pairs, evaluation), indent=2) + "\n")
         run.finish(steps=steps, weights=weights_digest(staged))
         put_in_place(staged, recipe.output, replace=recipe.replace)
+        shutil.rmtree(asked, ignore_errors=True)
         if recipe.method == "full":
             shutil.rmtree(trained)
         say(f"{recipe.output}: done")

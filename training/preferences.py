@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -184,6 +185,20 @@ def within(
     if not kept:
         raise SampleError(f"{name}: no pair is left to train on: {len(lengths)} were above max_length {max_length}")
     return Measured(rows.select(kept) if len(kept) < len(lengths) else rows, len(lengths) - len(kept))
+
+
+def on_disk(rows: Dataset | None, folder: Path) -> Dataset | None:
+    """The same rows in files, beside which TRL keeps what a reference says of them: there every process of a training
+    finds it, and every later start. Rows in memory have a folder for each process.
+    """
+    if rows is None:
+        return None
+    if not folder.exists():
+        half = folder.with_name(f".{folder.name}.part")
+        shutil.rmtree(half, ignore_errors=True)  # of a start that was killed
+        rows.save_to_disk(half)
+        half.rename(folder)
+    return Dataset.load_from_disk(str(folder))
 
 
 def _length(row: Mapping[str, Any], processing: Any) -> int:

@@ -54,9 +54,14 @@ def train(recipe: RoundsRecipe) -> Path:
     noted.start()
     model = recipe.model
     for number in range(1, recipe.rounds + 1):
-        found = _done(recipe, number) or _round(recipe, number, model)
+        if (found := _done(recipe, number)) is None:
+            if recipe.reload and number > 1:
+                _reload(recipe.reload, Path(model))
+            found = _round(recipe, number, model)
         print(_line(number, found), flush=True)
         model = str(_folder(recipe, number) / "policy")
+    if recipe.reload:
+        _reload(recipe.reload, Path(model))
     staged = recipe.output.with_name(f".{recipe.output.name}.part")
     shutil.rmtree(staged, ignore_errors=True)
     shutil.copytree(model, staged)
@@ -72,6 +77,8 @@ def _refuse_unfit(recipe: RoundsRecipe) -> None:
         raise RecipeError(f"sampling.{named[0]}: each round sets it; leave it out")
     if named := [field for field in GIVEN if field in recipe.dpo]:
         raise RecipeError(f"dpo.{named[0]}: each round sets it; leave it out")
+    if recipe.launch and shutil.which(recipe.launch[0]) is None:
+        raise RecipeError(f"launch: {recipe.launch[0]} is not found; give its path, or activate where it is installed")
     _sampling(recipe, 1, recipe.model)
     _training(recipe, 1, recipe.model)
     if recipe.reload:
@@ -105,8 +112,6 @@ def _round(recipe: RoundsRecipe, number: int, model: str) -> dict[str, Any]:
             f"{folder / 'pairs'}: no pair is left to train on; its README.md says why, and keep says what is kept"
         )
     _step(number, "training", [*(recipe.launch or [sys.executable]), "-m", "training.dpo", str(own)])
-    if recipe.reload:
-        _reload(recipe.reload, folder / "policy")
     evaluation = json.loads((training.run_dir / "evaluation.json").read_text(encoding="utf-8"))
     found = {
         "round": number,
@@ -167,6 +172,9 @@ def _seen_by_server(reload: Reload, folder: Path) -> Path:
 
 
 def _reload(reload: Reload, policy: Path) -> None:
+    """Before a round, not after the one before: wherever a kill or a restart of the server came, a round that is taken
+    up is judged by what it began with.
+    """
     client = RewardClient(reload.url, key=os.environ.get(ADMIN_KEY))
     digest = asyncio.run(client.reload(str(_seen_by_server(reload, policy)), judge=reload.judge))
     print(f"{reload.url}: judges by {policy} now ({digest[:12]})", flush=True)

@@ -1,3 +1,5 @@
+import functools
+import itertools
 import json
 import random
 import sys
@@ -7,10 +9,12 @@ import yaml
 
 from flexreward.config import BUNDLED
 from flexreward.errors import OutputError, RecipeError
+from flexreward.files.appended import AppendedFile
 from recipes.tiny import domain
 from tests.flexreward.test_pairs import write
+from tests.training.runs import killed
 from training.recipe import RoundsRecipe
-from training.run import weights_digest
+from training.run import Run, weights_digest
 
 pytest.importorskip("trl", reason="needs pip install 'flexreward[train]'")
 from flexreward.cli import run as flexreward
@@ -81,45 +85,64 @@ def test_each_round_begins_with_the_policy_of_the_one_before_and_a_done_one_is_n
     assert len(steps) == 4
 
 
-def test_a_round_that_was_cut_off_is_taken_up_where_it_stood(asked, steps, monkeypatch, capsys):
-    whole = rounds._step
+def test_killed_wherever_it_is_and_run_again_a_round_ends_in_the_same_files(
+    asked, steps, monkeypatch, tmp_path, capsys
+):
+    whole, broken = (asked(run_dir=tmp_path / name, output=tmp_path / f"{name}-policy") for name in "ab")
+    rounds.train(whole)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "other"))
+    again, folder = functools.partial(rounds.train, broken), broken.run_dir / "round-1"
 
-    def cut(number, name, command):
-        if name == "training":
-            raise KeyboardInterrupt
-        whole(number, name, command)
+    def at_row(name: str, number: int):
+        rows = itertools.count()
+        return lambda file, row: file.path.name == name and next(rows) == number
 
-    monkeypatch.setattr(rounds, "_step", cut)
-    with pytest.raises(KeyboardInterrupt):
-        rounds.train(asked())
-    judged = asked().run_dir / "round-1" / "pairs" / "pair_outcomes.jsonl"
-    before = judged.read_bytes()
-    monkeypatch.setattr(rounds, "_step", whole)
+    killed(again, AppendedFile, "append", when=at_row("sampled.jsonl", 3))
+    assert len((folder / "pairs" / "sampled.jsonl").read_text().splitlines()) == 3
+    killed(again, AppendedFile, "append", when=at_row("pair_outcomes.jsonl", 10))
+    assert 10 <= len((folder / "pairs" / "pair_outcomes.jsonl").read_text().splitlines()) < 29
+    killed(again, Run, "log", when=lambda run, row: row["step"] == 1)
+    killed(again, rounds, "write_whole", when=lambda path, text: path.name == "round.json")
+    killed(again, rounds, "put_in_place")
     capsys.readouterr()
-    rounds.train(asked())
-    assert judged.read_bytes() == before
-    assert "judged (0 now" in capsys.readouterr().out
-    assert noted(asked(), 1)["weights"] == weights_digest(asked().output)
+    rounds.train(broken)
+    assert "judged" not in capsys.readouterr().out
+    for name in ("sampled.jsonl", "pair_outcomes.jsonl", "train.jsonl"):
+        assert (folder / "pairs" / name).read_bytes() == (whole.run_dir / "round-1" / "pairs" / name).read_bytes()
+    assert noted(broken, 1) == noted(whole, 1)
+    assert weights_digest(broken.output) == weights_digest(whole.output)
 
 
-def test_shards_are_taken_in_turn_and_a_server_takes_each_policy(asked, steps, monkeypatch, tmp_path):
-    told = []
+def test_shards_are_taken_in_turn_and_a_round_begins_with_a_server_that_judges_by_the_last_policy(
+    asked, steps, monkeypatch, tmp_path
+):
+    told, whole = [], rounds._step
 
     class Client:
         def __init__(self, url, *, key):
-            told.append((url, key))
+            assert (url, key) == ("http://localhost:8000", "secret")
 
         async def reload(self, model, *, judge):
-            told.append((model, judge))
+            told.append(f"{judge} is {model}")
             return "d" * 64
 
+    def step(number, name, command):
+        told.append(" ".join([name, *command[-2:]]) if name == "pairs" else name)
+        if told.count("pairs --shard 2/2") == 1 and name == "training":
+            raise KeyboardInterrupt
+        whole(number, name, command)
+
+    monkeypatch.setattr(rounds, "_step", step)
     monkeypatch.setattr(rounds, "RewardClient", Client)
     monkeypatch.setenv(rounds.ADMIN_KEY, "secret")
     reload = {"url": "http://localhost:8000", "judge": "own", "reload_from": str(tmp_path)}
-    rounds.train(asked(shards=2, rounds=2, reload=reload))
-    assert told[1::2] == [("run/round-1/policy", "own"), ("run/round-2/policy", "own")]
-    assert told[0] == ("http://localhost:8000", "secret")
-    assert [step[2][-2:] for step in steps if step[1] == "pairs"] == [["--shard", "1/2"], ["--shard", "2/2"]]
+    recipe = asked(shards=2, rounds=2, reload=reload)
+    with pytest.raises(KeyboardInterrupt):
+        rounds.train(recipe)
+    second = ["own is run/round-1/policy", "pairs --shard 2/2", "training"]
+    assert told == ["pairs --shard 1/2", "training", *second]
+    rounds.train(recipe)
+    assert told[5:] == [*second, "own is run/round-2/policy"]
 
 
 @pytest.mark.parametrize(
@@ -130,6 +153,7 @@ def test_shards_are_taken_in_turn_and_a_server_takes_each_policy(asked, steps, m
         ({"sampling": {"completion": 3}}, "sampling: unknown field 'completion', did you mean 'completions'"),
         ({"sampling": {"model": "x"}}, r"sampling\.model: each round sets it; leave it out"),
         ({"reload": {"url": "http://x", "reload_from": "/nowhere"}}, "reload_from: /nowhere does not hold run_dir"),
+        ({"launch": ["acelerate", "launch"]}, "launch: acelerate is not found"),
     ],
 )
 def test_what_would_end_a_later_round_is_said_before_the_first(asked, changes, complaint):

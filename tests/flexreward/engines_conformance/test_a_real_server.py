@@ -14,9 +14,12 @@ from flexreward.engines.base import Prompt, Sampling
 from flexreward.engines.chat import body_of
 from flexreward.engines.openai import OpenAIEngine
 from flexreward.engines.remote import Remote
+from flexreward.files.samples import Sample
 from flexreward.judge import Judge
 from flexreward.ledger import Ledger
 from flexreward.ledger.store import Store
+from flexreward.policy.policy import Policy
+from flexreward.policy.recipe import resolve_policy
 from flexreward.templates import load_template
 from flexreward.types import JudgeRequest
 
@@ -156,3 +159,19 @@ async def test_who_comes_later_finds_what_was_bought_from_the_server(openai_engi
     assert [one.cached for one in judgments] == [False, True]
     assert judgments[0].completion_tokens > 0
     assert replace(judgments[1], cached=False, seconds=0) == replace(judgments[0], seconds=0)
+
+
+async def test_the_address_that_trl_vllm_serve_listens_on_is_a_policy(openai_engine):
+    trl = pytest.importorskip("trl.scripts.vllm_serve", reason="needs pip install 'flexreward[train]'")
+    command = trl.build_command(trl.ScriptArguments(model="m"))
+    assert command[1:5] == ["-m", "vllm.entrypoints.cli.main", "serve", "m"]  # vLLM's own server, such as this one
+    address = openai_engine.identity["url"].removesuffix("/v1")
+    recipe = resolve_policy(address).model_copy(update={"completions": 2, "max_tokens": 8})
+    policy = await asyncio.to_thread(Policy, recipe)
+    prompts = [Sample(id=f"q{n}", prompt=f"What is {n}+1?", completions=()) for n in range(3)]
+    drawn = [one async for one in policy.complete_all(prompts)]
+    await policy.engine.close()
+    assert [one.sample.id for one in drawn] == ["q0", "q1", "q2"]
+    assert [[origin.temperature for origin in one.sample.origins] for one in drawn] == [[0.8, 0.8, 1.2, 1.2]] * 3
+    assert all(0 < one.completion_tokens <= 32 for one in drawn)
+    assert policy.engine.identity == openai_engine.identity

@@ -68,12 +68,12 @@ class Message:
 Text: TypeAlias = str | tuple[Message, ...]
 """A plain string, or a conversation in turns."""
 
-Modality: TypeAlias = Literal["image", "video", "audio", "molecule"]
+Modality: TypeAlias = Literal["image", "video", "audio"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Media:
-    """An image, a video, a sound or a molecule, by its path or by its bytes. Nothing here decodes it.
+    """An image, a video or a sound, by its path or by its bytes. Nothing here decodes it.
 
     Raises:
         ValueError: Neither is given, or both are; or something that is no image has a size.
@@ -82,7 +82,7 @@ class Media:
     kind: Modality
     path: Path | None = None
     data: bytes | None = field(default=None, repr=False)
-    """A whole file, as it would lie on a disk; of a molecule its SMILES, or an SDF block."""
+    """A whole file, as it would lie on a disk."""
     size: tuple[int, int] | None = None
     """Width and height that an image is brought to when it is decoded, whatever its shape; some benchmarks do so. The
     same image at another size is another request."""

@@ -17,6 +17,7 @@ from flexreward.judge import Judge
 from flexreward.ledger import Ledger
 from flexreward.ledger.buyer import Buyer
 from flexreward.templates import Template
+from flexreward.templates.molecules import MARK
 from flexreward.types import JudgeRequest, Reason, Reply, Scale, Unscored, Verdict
 from mol.pampa.reading import (
     PUBLISHED_BEGUN,
@@ -28,8 +29,8 @@ from mol.pampa.reading import (
     tokens_from,
 )
 from mol.pampa.recipe import COMPLETION, BestOfN, Labels, Model, Recipe, Style
+from mol.pampa.shown import prompt_with
 from mol.pampa.sources import Row
-from mol.shown import MOL, molecule, prompt_with
 
 CONTINUED = "\n\nFinal answer: "
 """What a reply without the marker is continued by, as published."""
@@ -170,7 +171,7 @@ class Scorer:
 
     def __init__(self, recipe: Recipe, best: BestOfN, engine: Engine, ledger: Ledger) -> None:
         self._labels, self._best = recipe.labels, best
-        self._num_shown = best.judging.user.count(MOL)
+        self._num_shown = best.judging.user.count(MARK)
         kind = engine.identity.get("engine", type(engine).__name__)
         if best.judging.shown == "molecule" and "molecule" not in engine.can.modalities:
             raise RecipeError(
@@ -192,7 +193,7 @@ class Scorer:
         request = JudgeRequest(
             prompt=smiles if shows == "smiles" else "",
             completions=(without_answer(answer.text, self._labels),),
-            media=(molecule(smiles),) * self._num_shown if shows == "molecule" else (),
+            molecules=(smiles,) * self._num_shown if shows == "molecule" else (),
             id=row.id,
         )
         judgment = await self._judge.judge(request)
@@ -220,10 +221,11 @@ def template_of(name: str, best: BestOfN) -> Template:
     return Template(
         id=name,
         system=judging.system,
-        user=judging.user.replace(MOL, slot).replace(COMPLETION, "{completion_1}"),
+        user=judging.user.replace(MARK, slot).replace(COMPLETION, "{completion_1}"),
         scale=Scale(low=judging.scale[0], high=judging.scale[1]),
         reasoning=judging.reasoning,
         judge_sees="all",
+        molecules="text" if judging.shown == "smiles" else "placed",
     )
 
 

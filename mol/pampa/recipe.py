@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from flexreward.config import EngineRecipe, parse_as, read_yaml, with_folders
-from mol.shown import MOL
+from flexreward.templates.molecules import MARK as MOL
 
 COMPLETION = "{completion}"
 Share = Annotated[float, Field(gt=0, lt=1)]

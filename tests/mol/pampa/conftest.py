@@ -13,9 +13,8 @@ import yaml
 
 from flexreward.engines.base import Capabilities, Prompt, Sampling
 from flexreward.engines.scripted import ScriptedEngine
-from flexreward.types import Reply, TokenLogprob
+from flexreward.types import Molecule, Reply, TokenLogprob
 from mol.pampa.recipe import Recipe, parse_recipe
-from mol.shown import smiles_of
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
 RINGS = (
@@ -61,7 +60,9 @@ class Molecular(ScriptedEngine):
 
 
 def shown(prompt: Prompt) -> str:
-    return smiles_of(prompt.media[0].media)  # type: ignore[arg-type]  # a molecule
+    (placed,) = prompt.media
+    assert isinstance(placed.media, Molecule)
+    return placed.media.smiles
 
 
 @pytest.fixture

@@ -81,10 +81,13 @@ async def test_smiles_can_be_written_for_a_model_that_reads_only_text(fields):
 
 
 def test_an_engine_that_lacks_something_is_refused_with_the_remedy(recipe, fields, molecular):
+    class Blind(molecular):
+        can = Capabilities()
+
     with pytest.raises(RecipeError, match=r"reports no log-probabilities; set answers\.probability to none"):
         asker(recipe, ScriptedEngine(lambda prompt: ""))
     with pytest.raises(RecipeError, match=r"is shown no molecules; set answers\.shown to smiles"):
-        asker(changed(fields, answers={"probability": "none"}), ScriptedEngine(lambda prompt: ""))
+        asker(changed(fields, answers={"probability": "none"}), Blind(lambda prompt: ""))
 
     class Unstarted(molecular):
         can = Capabilities(logprobs=True, modalities=frozenset({"text", "molecule"}))

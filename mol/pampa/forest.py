@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.ensemble import RandomForestClassifier
 
 from flexreward.evals.table import Floats, Ints
-from mol.pampa.identity import fingerprints
+from mol.chem.identity import fingerprints
 from mol.pampa.recipe import Forest
 from mol.pampa.sources import Row
 from mol.pampa.splits import Fold

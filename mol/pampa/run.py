@@ -25,9 +25,9 @@ from flexreward.jobs.progress import meter
 from flexreward.ledger import Ledger
 from flexreward.ledger.store import Store
 from flexreward.types import Judgment, Unscored
+from mol.chem.identity import refuse_leaks
 from mol.pampa.asking import Answer, Asker, Candidate, Scorer, row_of
 from mol.pampa.forest import forest_scores
-from mol.pampa.identity import refuse_leaks
 from mol.pampa.recipe import Recipe, Style
 from mol.pampa.sources import Row, Source, known_molecules, labels_of, read_source
 from mol.pampa.splits import Fold, split_rows

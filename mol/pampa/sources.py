@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from flexreward.errors import SampleError
-from mol.pampa.identity import Identity, SmilesError, identity
+from mol.chem.identity import Identity, identity
+from mol.chem.molecule import MoleculeError
 from mol.pampa.recipe import Data, Definition, Known, Style
 
 TABS = (".tab", ".tsv")
@@ -117,7 +118,7 @@ def _source(
         smiles = fields[data.smiles].strip()
         try:
             molecule = identity(smiles)
-        except SmilesError as error:
+        except MoleculeError as error:
             if not data.skip_invalid:
                 raise SampleError(f"{where}: {error}, or set data.skip_invalid") from error
             invalid.append((number, smiles))

@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from flexreward.errors import SampleError
-from mol.pampa.identity import SmilesError, identity, refuse_leaks
+from mol.chem.identity import identity, refuse_leaks
+from mol.chem.molecule import MoleculeError
 from mol.pampa.recipe import Split
 from mol.pampa.sources import Row, Source
 
@@ -150,7 +151,7 @@ def _from_file(source: Source, path: Path, place_of: Mapping[int, int]) -> dict[
                 continue
             try:
                 smiles = identity(str(value)).smiles
-            except SmilesError as error:
+            except MoleculeError as error:
                 raise SampleError(f"{path}: {name}: {error}") from error
             if smiles not in named:
                 raise SampleError(f"{path}: {name}: {value} is not among the data; take the split of these data")

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from flexreward.errors import EngineError, JudgeError, RecipeError
-from mol.pampa.identity import LeakError
+from mol.chem.identity import LeakError
 from mol.pampa.recipe import Known
 from mol.pampa.run import evaluate, prepare
 from mol.pampa.told import report_lines, write_report

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from flexreward.errors import SampleError
-from mol.pampa.identity import LeakError
+from mol.chem.identity import LeakError
 from mol.pampa.recipe import Data, Split
 from mol.pampa.sources import Source, read_source
 from mol.pampa.splits import Fold, split_rows

@@ -13,14 +13,11 @@ from rdkit.Chem.rdFingerprintGenerator import GetMorganGenerator
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
 from flexreward.errors import UserError
+from mol.chem.molecule import MoleculeError, Read, inchikey_block, naming
 
 
 class LeakError(UserError):
     """A test molecule stands among what a model was trained on."""
-
-
-class SmilesError(UserError):
-    """RDKit reads no molecule in it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,28 +25,24 @@ class Identity:
     smiles: str
     """Canonical, with its stereochemistry."""
     block: str
-    """First block of the InChIKey: which atoms are joined, and neither stereo, isotopes nor where a mobile hydrogen
-    is. Two molecules that share it are one for every purpose of splitting. The canonical SMILES where InChI knows
-    no name."""
+    """``Molecule.inchikey_block``: which atoms are joined, and neither stereo, isotopes nor where a mobile hydrogen is.
+    Two molecules that share it are one for every purpose of splitting."""
     scaffold: str
     """Murcko's, as SMILES without stereochemistry; empty where there is no ring."""
 
 
 @lru_cache(maxsize=65_536)
-def identity(smiles: str) -> Identity:
-    """The names of a molecule.
+def identity(text: str) -> Identity:
+    """The names of the molecule that a SMILES, or an SDF block, says.
 
     Raises:
-        SmilesError: It is none; one line.
+        MoleculeError: It cannot be read, is none, or has more than 512 heavy atoms.
     """
-    with rdBase.BlockLogs():
+    with naming(text):
+        smiles = Read.of(text).smiles
         mol = Chem.MolFromSmiles(smiles)
-        if mol is None or not mol.GetNumAtoms():
-            raise SmilesError(f"{smiles!r} is no molecule that RDKit reads; mend the SMILES or leave the row out")
-        canonical = Chem.MolToSmiles(mol)
-        key = Chem.MolToInchiKey(mol)
         scaffold = MurckoScaffold.MurckoScaffoldSmiles(mol=mol, includeChirality=False)
-    return Identity(smiles=canonical, block=key.partition("-")[0] or canonical, scaffold=scaffold)
+        return Identity(smiles=smiles, block=inchikey_block(mol), scaffold=scaffold)
 
 
 def fingerprints(smiles: Sequence[str], *, radius: int, bits: int) -> NDArray[np.uint8]:
@@ -80,7 +73,7 @@ def refuse_leaks(test: Iterable[str], others: Mapping[str, Iterable[str]]) -> No
         for smiles in found:
             try:
                 block = identity(smiles).block
-            except SmilesError:
+            except MoleculeError:
                 continue
             if block in blocks:
                 raise LeakError(

@@ -93,7 +93,8 @@ def figures(readings: Sequence[Reading], num_rows: int, part_rows: int) -> dict[
         tenth. ``mb_peak`` of all, ``mb_peak_after`` once no row streamed, and how many processes it took.
     """
     runs = [list(group) for _, group in itertools.groupby(readings, key=lambda reading: reading.pid)]
-    streams = [[reading for reading in run if reading.streams] for run in runs]
+    # Rows of a run that goes on stream from its first new part on; until then its cluster begins.
+    streams = [[reading for reading in run if reading.streams and reading.num_parts > run[0].num_parts] for run in runs]
     streams = [run for run in streams if run and run[-1].num_parts > run[0].num_parts]
     if not streams:
         return {"rows": num_rows, "rows_per_s": 0.0, "num_runs": len(runs)}

@@ -1,6 +1,6 @@
 """One conformer a molecule: seeded ETKDG, then MMFF, and what is done where they cannot.
 
-A atoms kept. Lengths are in angstrom.
+A atoms, P atoms of a part. Lengths are in angstrom.
 
 Embeddings are tried in this order, and the name of the one that came about is the first word of ``made``:
 
@@ -10,9 +10,11 @@ Embeddings are tried in this order, and the name of the one that came about is t
     flat           the depiction in the plane, in angstrom: no embedding came about
 
 Two words may follow. ``-unrefined``: MMFF has no parameters for an atom of it (metals, boron, radicals of some kinds,
-dummies), or left coordinates that are no numbers, and those before it stand. ``-apart``: several parts (salts,
-mixtures). RDKit embeds each alone and all about one origin, one through the other; here they lie side by side along x,
-``GAP`` apart, in the order in which they begin in the canonical SMILES.
+dummies), or left coordinates that are no numbers, and those before it stand. Each part of a salt is refined alone, so
+that the hydrogen chloride beside a drug, which MMFF does not know, does not keep the drug from it; a part of one kept
+atom has nothing to refine. ``-apart``: several parts (salts, mixtures). RDKit embeds each alone and all about one
+origin, one through the other; here they lie side by side along x, ``GAP`` apart, in the order in which they begin in
+the canonical SMILES.
 
 Each attempt is bounded in number and never by the clock, so that a slow machine makes the same molecule as a fast one.
 """
@@ -48,17 +50,14 @@ def conformer(mol: Chem.Mol, *, seed: int) -> Conformer:
     """
     whole = Chem.AddHs(mol)
     embedding = next(name for name in ("etkdg", "etkdg-random", "etkdg-loose", "flat") if _embedded(whole, name, seed))
-    coords_A3 = whole.GetConformer().GetPositions()
-    refined_A3 = None if embedding == "flat" else _refined(whole)
-    made = embedding
-    if refined_A3 is not None:
-        coords_A3 = refined_A3
-    elif embedding != "flat" and whole.GetNumAtoms() > 1:
-        made += "-unrefined"
-    parts = Chem.GetMolFrags(whole)
-    if len(parts) > 1 and embedding != "flat":
-        coords_A3 = _apart(coords_A3, parts)
-        made += "-apart"
+    coords_A3, made = whole.GetConformer().GetPositions(), embedding
+    if embedding != "flat":
+        parts = [list(part) for part in Chem.GetMolFrags(whole)]
+        if not _refine(whole, coords_A3, parts):
+            made += "-unrefined"
+        if len(parts) > 1:
+            _lay_apart(coords_A3, parts)
+            made += "-apart"
     return kept(whole, coords_A3, made)
 
 
@@ -101,24 +100,35 @@ def _embedded(whole: Chem.Mol, name: str, seed: int) -> bool:
     return True
 
 
-def _refined(whole: Chem.Mol) -> np.ndarray | None:
-    """Where 200 steps of MMFF end; it need not have come to rest. ``None`` where it cannot be had."""
+def _refine(whole: Chem.Mol, coords_A3: np.ndarray, parts: list[list[int]]) -> bool:
+    """Move each part to where 200 steps of MMFF end, at rest or not; whether that was done to all that could gain."""
+    mols = [whole] if len(parts) == 1 else Chem.GetMolFrags(whole, asMols=True)
+    complete = True
+    for mol, part in zip(mols, parts, strict=True):
+        refined_P3 = _refined(mol)
+        if refined_P3 is not None:
+            coords_A3[part] = refined_P3
+        elif sum(atom.GetAtomicNum() != 1 for atom in mol.GetAtoms()) > 1:
+            complete = False
+    return complete
+
+
+def _refined(mol: Chem.Mol) -> np.ndarray | None:
+    """``None`` where MMFF cannot be had."""
     try:
-        if not MMFFHasAllMoleculeParams(whole) or MMFFOptimizeMolecule(whole) < 0:
+        if not MMFFHasAllMoleculeParams(mol) or MMFFOptimizeMolecule(mol) < 0:
             return None
     except (RuntimeError, ValueError):
         return None
-    coords_A3 = whole.GetConformer().GetPositions()
-    return coords_A3 if np.isfinite(coords_A3).all() else None
+    coords_P3 = mol.GetConformer().GetPositions()
+    return coords_P3 if np.isfinite(coords_P3).all() else None
 
 
-def _apart(coords_A3: np.ndarray, parts: tuple[tuple[int, ...], ...]) -> np.ndarray:
+def _lay_apart(coords_A3: np.ndarray, parts: list[list[int]]) -> None:
     """The parts side by side along x, each centred in y and z."""
-    moved_A3 = coords_A3.copy()
     x = 0.0
-    for part in map(list, parts):
+    for part in parts:
         part_P3 = coords_A3[part] - coords_A3[part].mean(axis=0)
         low, high = part_P3[:, 0].min(), part_P3[:, 0].max()
-        moved_A3[part] = part_P3 + np.array([x - low, 0.0, 0.0])
+        coords_A3[part] = part_P3 + np.array([x - low, 0.0, 0.0])
         x += high - low + GAP
-    return moved_A3

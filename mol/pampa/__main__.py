@@ -64,8 +64,9 @@ def pampa(
 
     [bold]python -m mol.pampa recipes/mol/pampa.yaml[/bold]: the table, beside the published one
     """
+    from mol.pampa.prepared import prepare
     from mol.pampa.recipe import load_recipe
-    from mol.pampa.run import evaluate, prepare
+    from mol.pampa.run import evaluate
     from mol.pampa.told import report_lines, write_report
 
     loaded = load_recipe(recipe)

@@ -22,7 +22,6 @@ from flexreward.types import JudgeRequest, Reason, Reply, Scale, Unscored, Verdi
 from mol.pampa.reading import (
     PUBLISHED_BEGUN,
     UNREAD,
-    Reading,
     probability,
     read_published,
     read_strict,
@@ -236,7 +235,7 @@ def without_answer(text: str, labels: Labels) -> str:
 
 def _up_to_the_answer(reply: Reply, labels: Labels) -> str:
     """The reply as a started turn, in which the label comes next. No blank ends it: a token may begin with one."""
-    reading = _reading(reply.text, labels)
+    reading = read_strict(reply.text, labels)
     if reading.span is not None:
         return reply.text[: reading.span.start].rstrip(" \t")
     marked = [found.end() for found in re.finditer(re.escape(labels.marker), reply.text, re.IGNORECASE)]
@@ -245,16 +244,12 @@ def _up_to_the_answer(reply: Reply, labels: Labels) -> str:
 
 def _in_reply(reply: Reply, labels: Labels) -> float | None:
     """From the log-probabilities of the reply itself, at the place of its label."""
-    reading = _reading(reply.text, labels)
+    reading = read_strict(reply.text, labels)
     spelled = "".join(token.text for token in reply.logprobs)
     if reading.span is None or not reply.text.endswith(spelled):
         return None
     start = reading.span.start - (len(reply.text) - len(spelled))
     return probability(tokens_from(reply.logprobs, start), labels) if start >= 0 else None
-
-
-def _reading(text: str, labels: Labels) -> Reading:
-    return read_strict(text, labels)
 
 
 def _none(failure: Unscored, kept: bool) -> Answer:

@@ -10,8 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
+from mol.pampa.prepared import prepare
 from mol.pampa.recipe import Split, load_recipe
-from mol.pampa.run import evaluate, prepare
+from mol.pampa.run import evaluate
 from training.proof import record
 
 HERE = Path(__file__).parent

@@ -1,10 +1,12 @@
+from math import log
+
 import pytest
 
 from flexreward.engines.base import Capabilities
 from flexreward.engines.scripted import ScriptedEngine
 from flexreward.errors import EngineError, JudgeError, RecipeError
 from flexreward.ledger import Ledger
-from flexreward.types import Reason, Reply
+from flexreward.types import Reason, Reply, TokenLogprob
 from mol.pampa.asking import Asker, Scorer, without_answer
 from mol.pampa.recipe import parse_recipe
 from mol.pampa.sources import read_source
@@ -124,3 +126,29 @@ async def test_a_score_that_cannot_be_read_is_none_and_the_published_reading_tak
 
 def test_the_answer_is_cut_at_its_first_marker(recipe):
     assert without_answer("So. Final Answer: High. Final answer: Low", recipe.labels) == "So. "
+
+
+async def test_the_probability_can_be_read_from_the_reply_itself(fields, molecular):
+    recipe = changed(fields, answers={"probability": "reply"})
+    parts = ("So.\n", "Final answer:", " High", ".")
+    tokens = [TokenLogprob(text=part, logprob=0.0, top=((part, 0.0),)) for part in parts]
+    tokens[2] = TokenLogprob(text=" High", logprob=log(0.6), top=((" High", log(0.6)), (" Low", log(0.2))))
+
+    class Telling(molecular):
+        async def generate(self, prompt, sampling):
+            assert sampling.logprobs
+            yield Reply(text="".join(parts), logprobs=tuple(tokens))
+
+    answer = await asker(recipe, Telling(lambda prompt: "")).greedy(first(recipe), recipe.styles["plain"])
+    assert (answer.label, answer.probability) == (1, pytest.approx(0.75))
+
+
+async def test_a_reply_without_a_label_has_no_probability_of_its_own(fields, molecular):
+    recipe = changed(fields, answers={"probability": "reply"})
+
+    class Telling(molecular):
+        async def generate(self, prompt, sampling):
+            yield Reply(text="So.", logprobs=(TokenLogprob(text="So.", logprob=0.0),))
+
+    answer = await asker(recipe, Telling(lambda prompt: "")).greedy(first(recipe), recipe.styles["plain"])
+    assert (answer.label, answer.probability) == (-1, None)

@@ -5,8 +5,9 @@ import pytest
 
 from flexreward.errors import EngineError, JudgeError, RecipeError
 from mol.chem.identity import LeakError
+from mol.pampa.prepared import prepare
 from mol.pampa.recipe import Known
-from mol.pampa.run import evaluate, prepare
+from mol.pampa.run import evaluate
 from mol.pampa.told import report_lines, write_report
 
 

@@ -31,7 +31,7 @@ from training.preferences import (
     source_of,
     within,
 )
-from training.processes import opened, say, this
+from training.processes import join_deepspeed, opened, say, this
 from training.program import program
 from training.proof import write_whole
 from training.recipe import DpoRecipe
@@ -68,6 +68,8 @@ def train(recipe: DpoRecipe) -> Path:
             parted = Parted(*(on_disk(rows, asked / name) for name, rows in parted._asdict().items()))
     checkpoint = run.checkpoint()
     arguments = _arguments(recipe, held_out=parted.held_out is not None, begins=checkpoint is None)
+    if recipe.deepspeed:
+        join_deepspeed()
     model = loader(recipe.model).from_pretrained(  # after the arguments: ZeRO-3 splits weights while they load
         recipe.model,
         dtype=dtype_of(recipe.dtype, recipe.method),

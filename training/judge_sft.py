@@ -19,7 +19,7 @@ from trl import SFTConfig, SFTTrainer
 from training.checkpoints import attention_of, dtype_of, whole_model
 from training.data import Lesson, answer_first, read_lessons, refuse_overlap
 from training.examples import Framer
-from training.processes import opened, say, this
+from training.processes import join_deepspeed, opened, say, this
 from training.program import program
 from training.recipe import SftRecipe
 from training.run import put_in_place, weights_digest
@@ -43,6 +43,8 @@ def train(recipe: SftRecipe) -> Path:
     framer = Framer(tokenizer, name=recipe.model)
     train_rows, eval_rows = _rows(recipe, framer)
     arguments = _arguments(recipe)  # before the model: ZeRO-3 splits weights while they load
+    if recipe.deepspeed:
+        join_deepspeed()
     model = _model(recipe)
     checkpoint = run.checkpoint()
     if main:

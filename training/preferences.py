@@ -189,7 +189,7 @@ def within(
 
 def on_disk(rows: Dataset | None, folder: Path) -> Dataset | None:
     """The same rows in files, beside which TRL keeps what a reference says of them: there every process of a training
-    finds it, and every later start. Rows in memory have a folder for each process.
+    finds it. Rows in memory have a folder for each process.
     """
     if rows is None:
         return None

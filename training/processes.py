@@ -14,6 +14,16 @@ def this() -> PartialState:
     return PartialState(cpu=not torch.cuda.is_available())
 
 
+def join_deepspeed() -> None:
+    """Tell DeepSpeed of the others, before a model is loaded. Where there is a GPU, transformers does; without one it
+    does not, and ZeRO-3 would take each process for the only one.
+    """
+    if this().num_processes > 1 and not torch.cuda.is_available():
+        import deepspeed
+
+        deepspeed.init_distributed(dist_backend=this().backend)
+
+
 def say(*lines: str) -> None:
     """Print, from one process of many."""
     if this().is_main_process:

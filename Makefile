@@ -57,16 +57,17 @@ lint: setup
 	$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy flexreward
 
 test: lint
-	$(BIN)/pytest -m 'not gpu and not vllm and not ray and not network'
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile -m 'not gpu and not vllm and not ray and not network and not alone'
 	@$(MAKE) --no-print-directory test-served
 
-# What runs on vLLM, on a Ray cluster of its own, or on both. Where vLLM is not to be had, its tests are skipped by name.
-# They are written for its CPU build, whose numbers are those of transformers; on a GPU others round differently.
+# What runs on vLLM, on a Ray cluster of its own, or on both; and what compares times, since here one test runs at a
+# time. Where vLLM is not to be had, its tests are skipped by name. They are written for its CPU build, whose
+# numbers are those of transformers; on a GPU others round differently.
 test-served: setup
 	@if $(ON_CPU) && $(MAKE) --no-print-directory .venv-vllm/installed 2>/dev/null; \
-	then .venv-vllm/bin/python -m pytest -m 'vllm or ray'; \
+	then .venv-vllm/bin/python -m pytest -m 'vllm or ray or alone'; \
 	else echo "vLLM's CPU build is not to be had here (make .venv-vllm/installed says why): its tests are skipped"; \
-	  $(BIN)/pytest -m 'vllm or ray' -rs; fi
+	  $(BIN)/pytest -m 'vllm or ray or alone' -rs; fi
 
 PROOFS := tiny attacks thinking bench serve grpo dpo
 proof-%: setup

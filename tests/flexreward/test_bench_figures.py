@@ -30,6 +30,7 @@ def test_bars_are_ratios_of_paired_runs_with_the_seconds_beside_them():
     assert all(bar.n == 3_000 and bar.interval.low <= bar.value <= bar.interval.high for bar in found.values())
 
 
+@pytest.mark.alone
 @pytest.mark.slow
 def test_a_thousand_folds_over_100_000_verdicts_are_20_times_as_fast_as_a_loop():
     bar = bars(rounds=1)["bootstrap"]

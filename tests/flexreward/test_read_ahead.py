@@ -112,6 +112,7 @@ async def test_slow_rows_hold_up_nobody_else():
 
 
 @pytest.mark.slow
+@pytest.mark.alone
 def test_an_engine_hardly_waits_for_rows_that_are_read_while_it_works(tmp_path):
     source = tmp_path / "rows.jsonl"
     write_rows(source, 320)

@@ -78,7 +78,7 @@ async def test_nothing_is_tried_again_after_the_judges_own_deadline(server, tmp_
     monkeypatch.setattr(endpoint, "FIRST_S", 0.05)
     server.script = in_turn(trouble)
     began = time.monotonic()
-    judgment = await judged(recipe_of(server, tmp_path, "deadline_s: 0.4\nboth_orders: false\n"))
+    judgment = await judged(recipe_of(server, tmp_path, "deadline_s: 1\nboth_orders: false\n"))
     assert judgment.outcome.reason is Reason.DEADLINE
     assert time.monotonic() - began < 5
     asked = len(server.bodies)

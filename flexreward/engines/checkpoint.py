@@ -26,6 +26,9 @@ class Checkpoint:
     tokenizer: Any
     ends: frozenset[int]
     """The tokens that end a turn: what the generation config, the model's and the tokenizer each call so."""
+    silenced: tuple[int, ...]
+    """Tokens that are never written, and that log-probabilities leave out: the generation config's ``suppress_tokens``.
+    """
     max_context: int
     """Tokens of prompt and reply together."""
 
@@ -46,8 +49,11 @@ def read_checkpoint(name: str | Path) -> Checkpoint:
             f"{name}: its tokenizer has {len(tokenizer)} tokens, its model {rows}; they belong to two models"
         )
     found = [text.eos_token_id, tokenizer.eos_token_id]
+    silenced = None
     if (folder / "generation_config.json").is_file():
-        found.append(GenerationConfig.from_pretrained(folder, local_files_only=True).eos_token_id)
+        generation = GenerationConfig.from_pretrained(folder, local_files_only=True)
+        found.append(generation.eos_token_id)
+        silenced = generation.suppress_tokens
     return Checkpoint(
         folder=folder,
         name=folder.name if Path(name).exists() else str(name),
@@ -55,5 +61,6 @@ def read_checkpoint(name: str | Path) -> Checkpoint:
         digest=digest(folder),
         tokenizer=tokenizer,
         ends=frozenset(i for ids in found if ids is not None for i in (ids if isinstance(ids, list) else [ids])),
+        silenced=tuple(silenced or ()),
         max_context=getattr(text, "max_position_embeddings", None) or 2**15,
     )

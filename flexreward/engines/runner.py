@@ -41,9 +41,15 @@ class Prefill:
 
 
 class Runner:
-    """Owns the model and its caches. Not thread-safe: one thread calls it."""
+    """Owns the model and its caches. Not thread-safe: one thread calls it.
 
-    def __init__(self, model: Any, towers: Towers | None = None, *, num_starts: int = 4) -> None:
+    Args:
+        silenced: Tokens that have no chance, such as some whose rows in the head were never trained.
+    """
+
+    def __init__(
+        self, model: Any, towers: Towers | None = None, *, num_starts: int = 4, silenced: Sequence[int] = ()
+    ) -> None:
         config = model.config.get_text_config()
         kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
         if not kinds <= KNOWN_LAYERS:
@@ -57,6 +63,7 @@ class Runner:
         self._window: int | None = getattr(config, "sliding_window", None) if "sliding_attention" in kinds else None
         self._num_layers = config.num_hidden_layers
         self._num_starts = num_starts
+        self._silenced = torch.tensor(silenced, device=model.device) if silenced else None
         self._starts: dict[tuple[int, ...], list[tuple[Tensor, Tensor]]] = {}
         self.reset()
 
@@ -204,11 +211,16 @@ class Runner:
             if embeds_BQD is None:
                 embeds_BQD = self._model.get_input_embeddings()(ids_BQ)
             positions_3BQ = positions if positions.ndim == 3 else positions.expand(3, *positions.shape)
-            return self._towers.logits(embeds_BQD, positions_3BQ, **named)
+            return self._heard(self._towers.logits(embeds_BQD, positions_3BQ, **named))
         given = {"input_ids": ids_BQ} if embeds_BQD is None else {"inputs_embeds": embeds_BQD}
         out = self._model(**given, position_ids=positions, logits_to_keep=1, **named)
-        logits_BV: Tensor = out.logits[:, -1]
-        return logits_BV
+        return self._heard(out.logits[:, -1])
+
+    def _heard(self, logits_BV: Tensor) -> Tensor:
+        """The logits, those of silenced tokens as low as they can be."""
+        if self._silenced is None:
+            return logits_BV
+        return logits_BV.index_fill(-1, self._silenced, torch.finfo(logits_BV.dtype).min)
 
     def _mask(self, seen_BQK: Tensor, places_BQ: Tensor, places_BK: Tensor, real_BK: Tensor) -> Any:
         """The mask in the form that the model's attention takes, made here because rows stand at different places."""

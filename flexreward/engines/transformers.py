@@ -101,7 +101,11 @@ class TransformersEngine:
         self._patterns = Patterns(loaded.tokenizer, self.reader.encoder, num_tokens=num_tokens, ends=self.ends)
         senses = self.reader.senses
         self._worker = Worker(
-            Runner(loaded.model, Towers(loaded.model, senses) if senses.kinds else None),
+            Runner(
+                loaded.model,
+                Towers(loaded.model, senses) if senses.kinds else None,
+                silenced=loaded.model.generation_config.suppress_tokens or (),
+            ),
             self.reader.encoder,
             self._patterns,
             ends=self.ends,

@@ -26,6 +26,8 @@ class Opened:
     identity: dict[str, str]
     ends: frozenset[int]
     """Tokens that end a turn."""
+    silenced: tuple[int, ...]
+    """Tokens that are never written."""
     options: dict[str, Any]
     """What vLLM is started with."""
     can_sleep: bool
@@ -73,6 +75,7 @@ def open_checkpoint(
         max_pixels=max_pixels,
     )
     further = dict(engine_args or {})
+    max_logprobs = further.get("max_logprobs", 20)
     view = View(checkpoint, reader.settings)
     options = vllm_start.arguments(
         view.folder,
@@ -86,6 +89,8 @@ def open_checkpoint(
         sees=bool(reader.senses.kinds),
         further=further,
     )
+    if checkpoint.silenced:  # which vLLM reports with the others
+        options["max_logprobs"] = max_logprobs + len(checkpoint.silenced)
     return Opened(
         reader=reader,
         can=reader.can(prompt_embeddings=prompt_embeddings),
@@ -94,9 +99,10 @@ def open_checkpoint(
             **reader.identity,
         },
         ends=checkpoint.ends,
+        silenced=checkpoint.silenced,
         options=options,
         can_sleep=not cpu and bool(further.get("enable_sleep_mode")),
-        max_logprobs=further.get("max_logprobs", 20),
+        max_logprobs=max_logprobs,
         adapter=adapter,
         view=view,
     )

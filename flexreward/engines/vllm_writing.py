@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
+import math
 from collections.abc import Sequence
 from time import time
 from typing import Any
@@ -17,6 +18,9 @@ from flexreward.engines.vllm_opening import Opened
 from flexreward.errors import EngineError, RefusedError
 from flexreward.types import Reply, TokenLogprob
 
+SILENT = -100.0
+"""What is added to the logit of a token that is never to be written: as much as vLLM allows."""
+
 
 class Writer:
     """Asks one ``AsyncLLM``, on the event loop that it belongs to."""
@@ -24,6 +28,7 @@ class Writer:
     def __init__(self, opened: Opened, llm: Any) -> None:
         self._reader = opened.reader
         self._ends = opened.ends
+        self._silenced = frozenset(opened.silenced)
         self._dtype = opened.options["dtype"]
         self._max_logprobs = opened.max_logprobs
         self._llm = llm
@@ -118,7 +123,7 @@ class Writer:
             return SamplingParams(
                 temperature=0.0,
                 max_tokens=1,
-                logprobs=num,
+                logprobs=self._num_logprobs(num),
                 allowed_token_ids=[token],
                 detokenize=False,
                 output_kind=RequestOutputKind.FINAL_ONLY,
@@ -142,7 +147,8 @@ class Writer:
             seed=_seed(sampling.seed, index) if sampling.temperature > 0 else None,
             stop=list(sampling.stop),
             stop_token_ids=sorted(self._ends),
-            logprobs=None if held else sampling.logprobs or None,
+            logprobs=None if held else self._num_logprobs(sampling.logprobs),
+            logit_bias=dict.fromkeys(self._silenced, SILENT) if self._silenced else None,
             structured_outputs=StructuredOutputsParams(regex=sampling.pattern) if held else None,
             # Text is needed there only to look for stop strings; here it is decoded the way every local engine does.
             detokenize=bool(sampling.stop),
@@ -172,14 +178,31 @@ class Writer:
         if not num:
             return ()
 
-        def top(place: Any) -> tuple[tuple[str, float], ...]:
-            best = sorted((found.rank, token, found.logprob) for token, found in place.items() if found.rank <= num)
-            return tuple((self._reader.encoder.decode([token]), logprob) for _, token, logprob in best[:num])
+        def top(place: Any, missing: float) -> tuple[tuple[str, float], ...]:
+            reported = num + len(self._silenced)
+            best = sorted(
+                (found.rank, token, found.logprob)
+                for token, found in place.items()
+                if found.rank <= reported and token not in self._silenced
+            )
+            return tuple((self._reader.encoder.decode([token]), logprob - missing) for _, token, logprob in best[:num])
 
-        return tuple(
-            TokenLogprob(text=self._reader.encoder.decode([token]), logprob=place[token].logprob, top=top(place))
-            for token, place in zip(tokens, places, strict=True)
-        )
+        def one(token: int, place: Any) -> TokenLogprob:
+            missing = self._missing(place)
+            text = self._reader.encoder.decode([token])
+            return TokenLogprob(text=text, logprob=place[token].logprob - missing, top=top(place, missing))
+
+        return tuple(one(token, place) for token, place in zip(tokens, places, strict=True))
+
+    def _num_logprobs(self, num: int) -> int | None:
+        """How many to ask for, so that ``num`` are left without the silenced."""
+        return num + len(self._silenced) if num else None
+
+    def _missing(self, place: Any) -> float:
+        """Logarithm of the share that is not silenced. One that is not among the likeliest is not reported, and counts
+        as nothing."""
+        share = sum(math.exp(found.logprob) for token, found in place.items() if token in self._silenced)
+        return math.log1p(-share) if 0 < share < 1 else 0.0
 
 
 def _seed(seed: int, index: int) -> int:

@@ -1,6 +1,9 @@
 """The embedded engine writes what the model alone would write, whatever else is in the batch."""
 
 import asyncio
+import json
+import math
+import shutil
 import subprocess
 import sys
 import threading
@@ -436,3 +439,25 @@ async def test_every_reply_says_which_of_the_n_it_is(engine, temperature):
     sampling = Sampling(temperature=temperature, n=4, max_tokens=12)
     replies = [reply async for reply in engine.generate(Prompt(system="s", user="u"), sampling)]
     assert sorted(reply.index for reply in replies) == [0, 1, 2, 3]
+
+
+async def test_tokens_that_the_generation_config_suppresses_are_never_written_and_have_no_odds(
+    engine, checkpoint, tmp_path
+):
+    asked = Prompt(system=SYSTEM, user=USERS[0])
+    sampling = replace(WARM, logprobs=4)
+    (free,) = await replies(engine, asked, sampling)
+    encoder = engine.reader.encoder
+    (likely,) = {i for i in range(500) if encoder.decode([i]) == free.logprobs[0].top[0][0]}
+    shutil.copytree(checkpoint, tmp_path / "silenced")
+    config = tmp_path / "silenced" / "generation_config.json"
+    config.write_text(json.dumps(json.loads(config.read_text()) | {"suppress_tokens": [likely]}))
+    silenced = TransformersEngine(tmp_path / "silenced")
+    (reply,) = await replies(silenced, asked, sampling)
+    await silenced.close()
+    texts = {text for one in reply.logprobs for text in (one.text, *(text for text, _ in one.top))}
+    assert encoder.decode([likely]) not in texts
+    share = math.exp(free.logprobs[0].top[0][1])
+    kept = [(text, logprob - math.log1p(-share)) for text, logprob in free.logprobs[0].top[1:]]
+    assert [text for text, _ in reply.logprobs[0].top[:3]] == [text for text, _ in kept]
+    assert [logprob for _, logprob in reply.logprobs[0].top[:3]] == pytest.approx([one for _, one in kept], abs=1e-4)

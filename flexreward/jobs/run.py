@@ -60,7 +60,7 @@ def items_of(samples: Iterable[Sample], template: Template) -> Iterator[Item]:
                 f"{_listed(slots)} there; {_remedy(sample)}"
             )
         request = sample.request()
-        if sample.inside or sample.molecules or template.media:
+        if sample.inside or sample.molecules or template.media or template.molecules == "placed":
             try:
                 template.render(request)
             except SampleError as error:

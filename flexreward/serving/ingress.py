@@ -154,7 +154,7 @@ def _together(served: ServedJudge) -> Which:
 
 async def _first(recipe: JudgeRecipe, engine: Engine) -> str | None:
     """Why no judgment came back, if none did. One that cannot be read is one."""
-    if recipe.template and load_template(recipe.template).media:
+    if recipe.template and ((own := load_template(recipe.template)).media or own.num_molecules):
         recipe = recipe.model_copy(update={"template": None})
     template = usual_template(recipe)
     count = load_template(template).num_completions

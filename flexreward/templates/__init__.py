@@ -88,7 +88,7 @@ class Template:
             raise RecipeError(f"{where}: its user turn does not show every completion from {{completion_1}} on")
         if wrong := next((slot for slot in self._slots if slot.startswith("molecule_")), None):
             raise RecipeError(f"{where}: <{wrong}>: molecules are of the prompt; write <molecule>")
-        if "molecule" in self._slots and self.molecules == "text":
+        if self.num_molecules and self.molecules == "text":
             raise RecipeError(f"{where}: <molecule> is a place for one; set molecules to placed")
         if self.reader == "genai" and (self.num_completions, low, high) != (2, 0, 1):
             raise RecipeError(f"{where}: reader genai compares two completions on the scale 0 to 1")
@@ -104,6 +104,11 @@ class Template:
     def media(self) -> tuple[str, ...]:
         """Media slots of the user turn, in the order shown."""
         return tuple(slot for slot in self._slots if slot != "molecule")
+
+    @cached_property
+    def num_molecules(self) -> int:
+        """Molecules that have their places in the user turn itself."""
+        return self._slots.count("molecule")
 
     @cached_property
     def digest(self) -> str:
@@ -156,7 +161,7 @@ class Template:
         Raises:
             SampleError: They do not go with the marks of the prompt.
         """
-        if self.molecules == "text" or "molecule" in self._slots:
+        if self.molecules == "text" or self.num_molecules:
             return request
         try:
             return with_places(request)
@@ -188,8 +193,10 @@ class Template:
         own = list(request.media)
         found: list[Media | Molecule] = []
         molecules = list(request.molecules)
-        if (num := self._slots.count("molecule")) and num != len(molecules):
-            raise SampleError(f"template {self.id!r}: expected {num} molecule(s), found {len(molecules)}")
+        if self.num_molecules not in (0, len(molecules)):
+            raise SampleError(
+                f"template {self.id!r}: expected {self.num_molecules} molecule(s), found {len(molecules)}"
+            )
         for slot in self._slots:
             if slot == "molecule":
                 found.append(Molecule(smiles=molecules.pop(0)))
@@ -210,7 +217,7 @@ class Template:
         completions = [self._completion(slot, completion) for slot, completion in enumerate(request.completions, 1)]
         values: dict[str, Shown] = {f"completion_{slot}": shown for slot, shown in enumerate(completions, 1)}
         prompt = as_shown(request.prompt, role="user", sees=self.judge_sees)
-        below = () if "molecule" in self._slots else request.molecules
+        below = () if self.num_molecules else request.molecules
         values["prompt"] = (*prompt, molecules_block(below))
         inside = media_of(prompt)
         if (below or inside) and "prompt" not in self._texts:

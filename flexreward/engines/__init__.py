@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from typing import Any, cast
+from collections.abc import Mapping
+from typing import Any, NamedTuple, cast
 
 from flexreward.engines.base import Engine
 from flexreward.errors import RecipeError
@@ -36,6 +37,27 @@ def load_engine(name: str, **options: Any) -> Engine:
         if p.default is p.empty and p.kind is not p.VAR_KEYWORD and p.name not in options:
             raise RecipeError(f"engine {name}: option '{p.name}' is missing")
     return cast(Engine, make(**options))
+
+
+class Apart(NamedTuple):
+    """An engine of two parts that a server runs apart: one in front, which hands prompts on to the one behind."""
+
+    behind: dict[str, Any]
+    """Fields of the recipe of the engine behind."""
+    options: dict[str, Any]
+    """Of the one in front, which gets the other as ``behind``."""
+
+
+def apart(name: str, model: str, options: Mapping[str, Any]) -> Apart | None:
+    """The parts of an engine whose class says that it has them (``behind_it``); ``None`` for any other.
+
+    Raises:
+        RecipeError: There is no such engine, or it cannot be run apart with these options.
+    """
+    if name in ENGINES or ":" not in name:
+        return None
+    found = getattr(_find(name), "behind_it", None)
+    return None if found is None else cast("Apart | None", found(model, **options))
 
 
 def _find(name: str) -> Any:

@@ -26,10 +26,10 @@ from pathlib import Path
 from typing import IO, Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from flexreward.errors import WeightsError
+from mol.weights.stream import pieces
 
 MAGIC = 0x1950A86A20F9469CFC6C
 """The first number of a checkpoint in the old format."""
@@ -166,6 +166,11 @@ class Checkpoint(Mapping[str, Tensor]):
         """Without reading the tensor."""
         return tuple(self._stored[name].shape)
 
+    def dtype(self, name: str) -> torch.dtype:
+        """Without reading the tensor."""
+        found: torch.dtype = self._stored[name].dtype
+        return found
+
     def __getitem__(self, name: str) -> Tensor:
         raise NotImplementedError
 
@@ -176,24 +181,15 @@ class Checkpoint(Mapping[str, Tensor]):
         return len(self._stored)
 
 
-class _Header(NamedTuple):
-    shape: tuple[int, ...]
-
-
 class SafetensorsCheckpoint(Checkpoint):
     """A file of safetensors."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        try:
-            self._file = safe_open(path, framework="pt")
-            names = self._file.keys()
-            super().__init__({name: _Header(tuple(self._file.get_slice(name).get_shape())) for name in names})
-        except (OSError, SafetensorError) as error:
-            raise WeightsError(f"{path}: cannot be read ({error}); fetch it again") from error
+        super().__init__(pieces(path))
 
     def __getitem__(self, name: str) -> Tensor:
-        tensor: Tensor = self._file.get_tensor(name)
+        tensor: Tensor = self._stored[name].tensor()
         return tensor
 
 

@@ -193,7 +193,7 @@ class MolLlama(PreTrainedModel, GenerationMixin):
             molecules: Those of all rows, in reading order.
             queries_BQD: What ``self.molecules`` made of them, where that was kept; instead of ``molecules``.
             labels: (B, L) int64.
-            llm: Arguments of ``LlamaForCausalLM.forward``.
+            llm: Arguments of ``LlamaForCausalLM.forward``, and a trainer's ``num_items_in_batch``.
         """
         if input_ids is not None:
             llm["inputs_embeds"] = self.embeds(input_ids, queries_BQD=self._queries(molecules, queries_BQD))
@@ -201,7 +201,10 @@ class MolLlama(PreTrainedModel, GenerationMixin):
         # The smallest number, not minus infinity: 0 times it is 0, where an entropy is computed of it.
         out.logits[..., list(self.config.silenced)] = torch.finfo(out.logits.dtype).min
         if labels is not None:
-            out.loss = self.base.loss_function(logits=out.logits, labels=labels, vocab_size=out.logits.shape[-1])
+            counted = {name: llm[name] for name in ("num_items_in_batch",) if name in llm}
+            out.loss = self.base.loss_function(
+                logits=out.logits, labels=labels, vocab_size=out.logits.shape[-1], **counted
+            )
         return out
 
     @torch.no_grad()

@@ -130,6 +130,14 @@ def test_pad_and_mol_take_no_probability_from_others(model, talk):
         assert model(**talk).logits.softmax(-1)[..., list(model.config.silenced)].max() == 0
 
 
+def test_a_trainer_that_counts_labels_over_several_batches_gets_the_sum_over_its_count(model, talk):
+    labels = torch.where(talk["input_ids"] < 256, talk["input_ids"], -100)
+    num_labels = (labels[:, 1:] != -100).sum()
+    with torch.no_grad():
+        mean = model(**talk, labels=labels).loss
+        assert_close(model(**talk, labels=labels, num_items_in_batch=2 * num_labels).loss, mean / 2)
+
+
 def test_generate_writes_the_argmax_token_by_token(model, talk):
     written = model.generate(**talk, max_new_tokens=5, do_sample=False, eos_token_id=None)
     inputs = {name: talk[name] for name in ("input_ids", "attention_mask")}

@@ -6,6 +6,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
+from flexreward.engines.base import Embeddings, Placed, Prompt, Sampling
+from flexreward.engines.transformers import TransformersEngine
 from flexreward.errors import JudgeError, OutputError, WeightsError
 from mol import swap as module
 from mol.config import TARGETS
@@ -92,6 +94,21 @@ def test_the_swapped_folder_generates_about_molecules_and_writes_neither_pad_nor
     inputs = processor([{"role": "user", "content": "Judge <mol>."}], [molecule(5)])
     written = model.generate(**inputs, max_new_tokens=20, do_sample=True, temperature=10.0)
     assert not set(written.flatten().tolist()) & set(model.config.silenced)
+
+
+async def test_the_embedded_engine_loads_what_was_written_and_writes_what_the_model_does(swapped):
+    model, processor = MolLlama.from_pretrained(swapped), MolLlamaProcessor.from_pretrained(swapped)
+    inputs = processor(
+        [{"role": "user", "content": "A: <mol>, B: <mol>."}], [molecule(4), molecule(9)], prefix="<think>"
+    )
+    expected = processor.decode(model.generate(**inputs, max_new_tokens=16, do_sample=False))
+    with torch.no_grad():
+        first, second = (Embeddings(rows_TD=rows.numpy()) for rows in model.molecules(inputs["molecules"]))
+    engine = TransformersEngine(swapped / "llm", lora=swapped / "adapter", device="cpu")
+    prompt = Prompt(system="", user="A: , B: .", prefix="<think>", media=(Placed(3, first), Placed(8, second)))
+    replies = [reply.text async for reply in engine.generate(prompt, Sampling(max_tokens=16))]
+    await engine.close()
+    assert replies == [f"<think>{expected[0]}"]
 
 
 def test_the_swap_is_the_same_bytes_again(mol_folder, judge, swapped, tmp_path):

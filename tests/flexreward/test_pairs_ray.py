@@ -20,6 +20,7 @@ from pathlib import Path
 import pytest
 
 from flexreward.cli import run
+from flexreward.config import BUNDLED
 from flexreward.errors import OutputError, SampleError
 from flexreward.files.samples import Sample
 from flexreward.ledger.store import Store
@@ -30,6 +31,7 @@ from flexreward.pairs.ray.run import not_there
 from flexreward.serving.app import build_app
 from recipes.tiny import domain
 from tests.faulty_server import listening
+from tests.flexreward.engines_conformance.test_vllm_processes import below, gone
 from tests.flexreward.openai_engine.server import Server, completion
 from tests.flexreward.serving.conftest import PATHS
 from tests.flexreward.serving.served import service_over
@@ -214,7 +216,7 @@ def job(tmp_path: Path) -> Callable[..., list[str]]:
 def test_whoever_is_killed_the_rows_are_the_same_and_little_is_bought_twice(cluster, job, tmp_path):
     assert run(job("plain")) == 0
     num_bought = len((tmp_path / "plain.sold").read_text().splitlines())
-    arguments, sold = job("spread", "--ray", "--part-rows", "2", delay_s=0.3), tmp_path / "spread.sold"
+    arguments, sold = job("spread", "--ray", "--part-rows", "2", delay_s=0.15), tmp_path / "spread.sold"
 
     def wait(share: float) -> None:
         until = time.monotonic() + 240
@@ -304,7 +306,7 @@ def test_workers_ask_servers_for_judge_and_policy_and_what_stands_at_an_address_
 @quiet
 def test_the_bundled_judge_and_policy_end_in_the_bytes_of_one_machine(cluster, tmp_path):
     problems = domain.problems(random.Random("spread"), held_out=False)
-    rows = [{"prompt": next(problems).question} for _ in range(5)]
+    rows = [{"prompt": next(problems).question} for _ in range(3)]
     (tmp_path / "prompts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     options = ["--policy", "tiny", "--temperature", "0.7", "--no-store"]
     common = ["pairs", str(tmp_path / "prompts.jsonl"), *options]
@@ -318,3 +320,37 @@ def server() -> Iterator[Server]:
     made = Server()
     yield made
     made.close()
+
+
+@pytest.mark.ray
+@pytest.mark.vllm
+@pytest.mark.timeout(900)
+@quiet
+def test_policy_and_judge_share_the_vllm_of_a_worker_and_it_ends_with_a_worker_that_is_killed(cluster, tmp_path):
+    pytest.importorskip("vllm", reason="vLLM is not installed here", exc_type=ModuleNotFoundError)
+    problems = domain.problems(random.Random("vllm"), held_out=False)
+    (tmp_path / "p.jsonl").write_text("".join(json.dumps({"prompt": next(problems).question}) + "\n" for _ in range(8)))
+    engine = f"model: {BUNDLED}/tiny-judge\nengine: vllm\noptions: {{max_context: 1024}}\n"
+    (tmp_path / "judge.yaml").write_text(f"{engine}max_tokens: 192\n")
+    (tmp_path / "policy.yaml").write_text(f"{engine}max_tokens: 24\n")
+    models = ["--judge", str(tmp_path / "judge.yaml"), "--policy", str(tmp_path / "policy.yaml")]
+    arguments = ["pairs", str(tmp_path / "p.jsonl"), *models, "--out", str(tmp_path / "out"), "--no-store", "--ray"]
+    driver = subprocess.Popen([sys.executable, "-m", "flexreward", *arguments, "--part-rows", "2"])
+    try:
+        until, first = time.monotonic() + 800, tmp_path / "out/parts/part-00000.jsonl"
+        while not first.exists():
+            assert driver.poll() is None
+            assert time.monotonic() < until
+            time.sleep(0.02)
+        (worker,) = actors("MapWorker")
+        engines = below(worker)
+        os.kill(worker, signal.SIGKILL)
+        assert len(engines) >= 2
+        assert gone(engines, within_s=10) == []
+    finally:
+        driver.kill()
+        driver.wait()
+    header, *lines = map(json.loads, first.read_text().splitlines())
+    assert header["lines"] == {"sampled": 2, "outcomes": 2, "timings": 2}
+    assert (header["judge"]["engine"], header["policy"]["engine"]) == ("vllm", "vllm")
+    assert [len(line["completions"]) for line in lines[:2]] == [2, 2]

@@ -74,8 +74,10 @@ def featurise_bars(
 
 
 def amides() -> list[str]:
-    """144 molecules of the size of drugs."""
-    return [f"{acid}C(=O){amine}" for acid in ACIDS for amine in AMINES]
+    """144 molecules of the size of drugs, as canonical SMILES: in another order of atoms both sides had other work."""
+    from rdkit import Chem
+
+    return [Chem.CanonSmiles(f"{acid}C(=O){amine}") for acid in ACIDS for amine in AMINES]
 
 
 def embedded(smiles: str) -> np.ndarray:

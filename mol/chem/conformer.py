@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from rdkit import Chem
 from rdkit.Chem import rdDepictor, rdDistGeom
-from rdkit.Chem.rdForceFieldHelpers import MMFFHasAllMoleculeParams, MMFFOptimizeMolecule
+from rdkit.Chem.rdForceFieldHelpers import MMFFOptimizeMolecule
 
 ATTEMPTS = 20
 """Starts of each embedding before the next is tried."""
@@ -116,7 +116,7 @@ def _refine(whole: Chem.Mol, coords_A3: np.ndarray, parts: list[list[int]]) -> b
 def _refined(mol: Chem.Mol) -> np.ndarray | None:
     """``None`` where MMFF cannot be had."""
     try:
-        if not MMFFHasAllMoleculeParams(mol) or MMFFOptimizeMolecule(mol) < 0:
+        if MMFFOptimizeMolecule(mol) < 0:
             return None
     except (RuntimeError, ValueError):
         return None

@@ -5,6 +5,7 @@ Everything goes through flexreward's ledger, so that what was bought is found ag
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -33,6 +34,8 @@ from mol.pampa.sources import Row
 
 CONTINUED = "\n\nFinal answer: "
 """What a reply without the marker is continued by, as published."""
+PASSING = (Reason.ENGINE, Reason.DEADLINE)
+"""Failures that say nothing of the model's answer and may pass: the run stops, and no molecule counts as wrong."""
 PUBLISHED_SCORE = re.compile(r"<answer>\s*([0-9]+(?:\.[0-9]+)?)\s*</answer>")
 
 
@@ -155,9 +158,12 @@ class Asker:
         return answer, reply, kept
 
     async def _bought(self, buyer: Buyer, prompt: Prompt) -> tuple[Sequence[Reply], Unscored | None, bool]:
-        bought = await buyer.replies(prompt, None)
+        until = None
+        if self._model.deadline_s is not None:
+            until = asyncio.get_running_loop().time() + self._model.deadline_s
+        bought = await buyer.replies(prompt, until)
         failure = bought.purchase.failure
-        if failure and failure.reason is Reason.ENGINE:
+        if failure and failure.reason in PASSING:
             raise JudgeError(
                 f"models.{self._name}: {self._model.model} failed: {failure.detail}; what was answered is kept: run "
                 "the same again to go on"
@@ -205,7 +211,7 @@ class Scorer:
         )
         if isinstance(outcome, Verdict):
             return replace(candidate, score=outcome.scores[0])
-        if outcome.reason is Reason.ENGINE:
+        if outcome.reason in PASSING:
             raise JudgeError(
                 f"best_of_n.judge: {self._best.judge.model} failed: {outcome.detail}; what was judged is kept: run the "
                 "same again to go on"

@@ -1,3 +1,4 @@
+import asyncio
 from math import log
 
 import pytest
@@ -104,6 +105,18 @@ async def test_a_dead_engine_is_no_wrong_answer(recipe, molecular):
 
     with pytest.raises(JudgeError, match=r"models\.m: m failed: gone; what was answered is kept: run the same again"):
         await asker(recipe, molecular(dies)).greedy(first(recipe), recipe.styles["plain"])
+
+
+async def test_an_answer_that_did_not_come_in_time_is_no_wrong_answer(fields, molecular):
+    recipe = changed(fields, models={"m": {"model": "m", "engine": "scripted", "deadline_s": 0.01}})
+
+    class Slow(molecular):
+        async def generate(self, prompt, sampling):
+            await asyncio.sleep(5)
+            yield Reply(text="")
+
+    with pytest.raises(JudgeError, match=r"models\.m: m failed: .* time"):
+        await asker(recipe, Slow(lambda prompt: "")).greedy(first(recipe), recipe.styles["plain"])
 
 
 async def test_the_judge_sees_the_molecule_and_the_grounds_and_not_the_answer(recipe, molecular, smiles_shown):

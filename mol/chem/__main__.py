@@ -1,4 +1,8 @@
-"""``python -m mol.chem FILE``: make all molecules of a table, and say which could not be, or not by ETKDG alone."""
+"""``python -m mol.chem FILE``: make all molecules of a table, and say which could not be, or not by ETKDG alone.
+
+The 2,033 molecules of PAMPA (NCATS, pH 7.4), seed 0: 2,005 ``etkdg``, 15 ``etkdg-apart``, 12 ``etkdg-random``, and one
+``etkdg-loose``, an artemisinin whose written stereo no geometry has; no error (RDKit 2026.09.1, 2026-11-27).
+"""
 
 from __future__ import annotations
 

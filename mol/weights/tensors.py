@@ -14,9 +14,12 @@ Source of the formats: pytorch/pytorch:torch/serialization.py at v2.13.0, and to
 
 from __future__ import annotations
 
+import io
 import pickle
+import pickletools
 import struct
 import sys
+import warnings
 import zipfile
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
@@ -237,7 +240,8 @@ class TorchCheckpoint(Checkpoint):
                 raise WeightsError(f"{self.path}: the numbers {storage.key!r} are not in it; fetch the file again")
             file.seek(start)
             length = storage.length * storage.dtype.itemsize
-            raw = bytearray(length)
+            # Before room is made for them: how many there are is what the file says of itself.
+            raw = bytearray(length if start + length <= self.path.stat().st_size else 0)
             if file.readinto(raw) != length:
                 raise WeightsError(f"{self.path}: ends within the numbers {storage.key!r}; fetch the file again")
         return raw
@@ -371,12 +375,28 @@ def _load(checkpoint: TorchCheckpoint, file: IO[bytes], names: _Names) -> Any:
         WeightsError: It is broken, or holds what is refused.
     """
     try:
-        return _Unpickler(file, names).load()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about the spelling of strings in a broken one
+            _scan(file)
+            return _Unpickler(file, names).load()
     except WeightsError:
         raise
     except BROKEN as error:
         reason = str(error).strip().splitlines()[:1] or [type(error).__name__]
         raise WeightsError(f"{checkpoint.path}: no checkpoint of torch that can be read: {reason[0][:200]}") from error
+
+
+def _scan(file: IO[bytes]) -> None:
+    """Look through a pickle without obeying it, and go back to its start.
+
+    Raises:
+        ValueError: It would have memory taken for more than it holds.
+    """
+    start = file.tell()
+    for count, (operation, argument, _) in enumerate(pickletools.genops(file)):
+        if operation.name in ("PUT", "BINPUT", "LONG_BINPUT") and not 0 <= argument <= count:
+            raise ValueError("a note to itself under a number that is too large")
+    file.seek(start)
 
 
 def _of_zip(checkpoint: TorchCheckpoint, file: IO[bytes]) -> Any:
@@ -398,8 +418,11 @@ def _of_zip(checkpoint: TorchCheckpoint, file: IO[bytes]) -> Any:
         for name, entry in entries.items()
         if name.startswith(f"{root}data/")
     }
-    with archive.open(pickled) as data:
-        return _load(checkpoint, data, _Names(checkpoint.path, checkpoint.foreign))
+    try:
+        data = io.BytesIO(archive.read(pickled))
+    except (zipfile.BadZipFile, EOFError, OSError) as error:
+        raise WeightsError(f"{checkpoint.path}: a broken archive ({error}); fetch it again") from error
+    return _load(checkpoint, data, _Names(checkpoint.path, checkpoint.foreign))
 
 
 def _start(file: IO[bytes], entry: zipfile.ZipInfo) -> int:

@@ -3,7 +3,9 @@ import io
 import os
 import pathlib
 import pickle
+import re
 import subprocess
+import tracemalloc
 import zipfile
 from collections import Counter, defaultdict
 
@@ -139,6 +141,8 @@ def test_a_class_is_not_imported_and_not_called(tmp_path, monkeypatch):
         b"ctorch._utils\n_rebuild_tensor_v2\n(K\x01K\x00))I00\n}tR.",
         b"\x80\x02cargparse\nNamespace\nq\x00.",
         b"\x80\x02K\x01.",
+        b"\x80\x02}r\x00\x00\x00\x10.",  # a note under number 268,435,456, for which 4 GB would be taken
+        b"\x80\x05\x96\x00\x00\x00\x00\x04\x00\x00\x00.",  # 17 GB of bytes that are not there
         b"\x80",
         b"",
         b"garbage",
@@ -156,6 +160,22 @@ def test_what_a_pickle_does_to_a_class_ends_with_it(tmp_path):
     with pytest.raises(WeightsError):
         read(pickled(tmp_path / "x.pt", data))
     assert not hasattr(argparse.Namespace, "a")
+
+
+def test_numbers_that_the_file_cannot_hold_take_no_memory(tmp_path):
+    path = saved(tmp_path / "x.pt", {"w": torch.ones(4)})
+    with zipfile.ZipFile(path) as before:
+        entries = {name: before.read(name) for name in before.namelist()}
+    with zipfile.ZipFile(path, "w") as after:
+        for name, data in entries.items():
+            # The storage's length, from 4 to 2**30.
+            after.writestr(name, re.sub(rb"K\x04(tq.Q)", lambda m: b"J\x00\x00\x00\x40" + m[1], data))
+    found = read(path)
+    tracemalloc.start()
+    with pytest.raises(WeightsError, match="ends within the numbers"):
+        found["w"]
+    assert tracemalloc.get_traced_memory()[1] < 1_000_000
+    tracemalloc.stop()
 
 
 @FORMATS

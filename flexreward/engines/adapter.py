@@ -28,6 +28,15 @@ class Adapter:
         """The largest of any layer."""
         self.digest = hashlib.sha256(config.read_bytes() + weights.read_bytes()).hexdigest()
 
+    @property
+    def layers(self) -> list[str]:
+        """The last names of the layers that it adapts, such as ``q_proj``."""
+        from safetensors import safe_open
+
+        with safe_open(self.folder / "adapter_model.safetensors", framework="numpy") as file:
+            names = [name.partition(".lora_")[0] for name in file.keys() if ".lora_" in name]  # noqa: SIM118
+        return sorted({name.rpartition(".")[2] for name in names})
+
     def request(self) -> Any:
         """What vLLM is told with each prompt."""
         from vllm.lora.request import LoRARequest

@@ -85,6 +85,7 @@ def open_checkpoint(
         tensor_parallel=tensor_parallel,
         max_context=reader.max_context,
         lora_rank=adapter.rank if adapter else None,
+        lora_layers=adapter.layers if adapter and prompt_embeddings else (),
         prompt_embeddings=prompt_embeddings,
         sees=bool(reader.senses.kinds),
         further=further,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ def arguments(
     tensor_parallel: int,
     max_context: int,
     lora_rank: int | None,
+    lora_layers: Sequence[str] = (),
     prompt_embeddings: bool = False,
     sees: bool = False,
     further: Mapping[str, Any],
@@ -93,6 +94,10 @@ def arguments(
         chosen["enable_prompt_embeds"] = True
     if lora_rank is not None:
         chosen |= {"enable_lora": True, "max_lora_rank": _rank(lora_rank), "max_loras": 1}
+        if prompt_embeddings:
+            # Of a prompt with rows, vLLM 0.29 embeds the tokens alone, fewer than its adapted embedding layer
+            # counts on, and dies of it. So only what the adapter adapts is wrapped.
+            chosen["lora_target_modules"] = list(lora_layers)
     fixed = {
         "model": str(folder),
         "tokenizer": str(folder),

@@ -86,7 +86,11 @@ class Writer:
     async def _reply(
         self, prompt: Prompt, read: Read, given: Any, sampling: Sampling, index: int, deliver: Deliver
     ) -> None:
-        written = await self._written(given, self._params(sampling, min(sampling.max_tokens, read.room), index))
+        try:
+            params = self._params(sampling, min(sampling.max_tokens, read.room), index)
+        except Exception as error:  # vLLM's own, of no base that every version has; such as a temperature above 2
+            raise RefusedError(f"vLLM does not draw so: {error}") from error
+        written = await self._written(given, params)
         places = written.logprobs
         if sampling.pattern is not None and sampling.logprobs:
             places = await self._free(given, written.token_ids, sampling.logprobs)

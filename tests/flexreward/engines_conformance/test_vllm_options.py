@@ -86,10 +86,22 @@ def test_an_adapter_gets_the_least_rank_that_vllm_knows(tmp_path):
     assert "enable_lora" not in arguments(tmp_path)
 
 
+def test_beside_prompt_embeddings_only_the_layers_of_the_adapter_are_wrapped(tmp_path):
+    found = arguments(tmp_path, lora_rank=8, lora_layers=["q_proj"], prompt_embeddings=True)
+    assert found["lora_target_modules"] == ["q_proj"]
+    assert "lora_target_modules" not in arguments(tmp_path, lora_rank=8, lora_layers=["q_proj"])
+
+
 @pytest.mark.vllm
 async def test_more_alternatives_than_vllm_was_started_for_are_refused(vllm_engine):
     with pytest.raises(RefusedError, match="logprobs: 21 were asked for, vLLM was started for 20"):
         await anext(vllm_engine.generate(PROMPTS[0], Sampling(logprobs=21)))
+
+
+@pytest.mark.vllm
+async def test_a_temperature_that_vllm_does_not_take_is_refused_and_not_waited_for(vllm_engine):
+    with pytest.raises(RefusedError, match=r"vLLM does not draw so: temperature must be in \[0, 2\]"):
+        await anext(vllm_engine.generate(PROMPTS[0], Sampling(temperature=3.0)))
 
 
 @pytest.mark.vllm

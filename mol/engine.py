@@ -84,12 +84,12 @@ class MolLlamaEngine:
         self._made: tempfile.TemporaryDirectory[str] | None = None
         try:
             self._llm = behind or self._opened(llm, merged=merged, **options)
+            if not self._llm.can.prompt_embeddings:
+                raise RecipeError(f"llm: the engine {self._llm.identity['engine']} takes no prompt embeddings")
             self.queries.now(["C"])  # the first one starts processes
         except BaseException:
             self._hold.release()
             raise
-        if not self._llm.can.prompt_embeddings:
-            raise RecipeError(f"llm: the engine {self._llm.identity['engine']} takes no prompt embeddings")
         self.can = replace(self._llm.can, modalities=self._llm.can.modalities | {"molecule"})
         self.identity = {**self._llm.identity, "model": name, **self._hold.identity}
 

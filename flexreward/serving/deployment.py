@@ -3,6 +3,9 @@
     ingress -- handle, routed by key and load --> Engine-NAME (ray.serve.llm's vLLM, or any engine of ours)
             -- actor --> Ledger (one; owns the store and what is in flight)
 
+An engine of two parts (``flexreward.engines.apart``) stands there twice: Engine-NAME is the part in front, and hands
+what it makes of prompts to Engine-NAME-llm.
+
 ``build`` is what a Serve config file imports: ``import_path: flexreward.serving.deployment:build`` with
 ``args: {recipe: /path/to/recipe.yaml}``, or the recipe's fields themselves.
 """
@@ -17,7 +20,8 @@ from ray.serve import Application
 from ray.serve.config import RequestRouterConfig
 
 from flexreward import __version__
-from flexreward.config import engine_part
+from flexreward.config import JudgeRecipe, engine_part
+from flexreward.engines import apart
 from flexreward.fingerprint import digest
 from flexreward.serving.ingress import JudgeIngress
 from flexreward.serving.keeper import MANY, LedgerKeeper
@@ -104,13 +108,23 @@ def _engine(
         **HEALTH,
     }
     restarts = served.model_copy(update={"replicas": 1, "max_in_flight": 1})  # which Serve changes as copies run
+    actor = {"num_cpus": served.cpus, "num_gpus": served.gpus}
+    behind: tuple[Any, ...] = ()
+    if (parts := apart(served.judge.engine, served.judge.model, served.judge.options)) is not None:
+        from flexreward.serving.vllm_replica import vllm_deployment
+
+        judge = JudgeRecipe.model_validate(served.judge.model_dump() | parts.behind)
+        llm = vllm_deployment(
+            name, served.model_copy(update={"judge": judge, "weights": None}), options, ledger, part="-llm"
+        )
+        behind = (parts.options, _known_as(llm, name, restarts))
+        actor["num_gpus"] = 0  # they are for the model behind
     if served.judge.engine == "vllm":
         from flexreward.serving.vllm_replica import vllm_deployment
 
         return _known_as(vllm_deployment(name, served, options, ledger), name, restarts)
-    actor = {"num_cpus": served.cpus, "num_gpus": served.gpus}
     engine = serve.deployment(EngineReplica, name=f"Engine-{name}", ray_actor_options=actor, **options)
-    bound = engine.bind(served.judge.model_dump(), name, ledger, served.weights, served.hang_s)
+    bound = engine.bind(served.judge.model_dump(), name, ledger, served.weights, served.hang_s, *behind)
     return _known_as(bound, name, restarts)
 
 

@@ -12,8 +12,9 @@ from contextlib import aclosing
 from typing import Any, cast
 
 from flexreward.config import JudgeRecipe, open_engine
+from flexreward.engines import load_engine
 from flexreward.engines.base import CountingEngine, Engine, Prompt, Sampling
-from flexreward.engines.ray import About, Failed, Other
+from flexreward.engines.ray import About, Failed, Other, RayEngine
 from flexreward.errors import EngineError, JudgeError
 from flexreward.serving.copies import Copy, Found
 from flexreward.serving.keeper import Owner
@@ -36,6 +37,8 @@ class EngineReplica(Copy):
             closed.
         weights: Digest that the model's must have.
         hang_s: Longest time without a reply while there are prompts.
+        options: Of the engine, instead of its recipe's, where another runs behind it.
+        behind: Handle of the copies of that one.
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
@@ -45,11 +48,14 @@ class EngineReplica(Copy):
         ledger: Any = None,
         weights: str | None = None,
         hang_s: float = math.inf,
+        options: dict[str, Any] | None = None,
+        behind: Any = None,
     ) -> None:
         log_with_serve()
         self._pulse = Pulse(hang_s)
         self._recipe = JudgeRecipe.model_validate(judge)
         self.engine: Engine | None = None
+        self._options, self._behind = options or {}, behind
         self._resting = Resting(ledger and Owner(ledger), name, free=self._close, restore=self._open, say=self._say)
         await self._resting.allowed()
         await self._open()
@@ -91,7 +97,14 @@ class EngineReplica(Copy):
                 return Failed(kind=type(error).__name__, message=str(error))
 
     async def _open(self) -> None:
-        self.engine = await asyncio.to_thread(open_engine, self._recipe)
+        if self._behind is None:
+            self.engine = await asyncio.to_thread(open_engine, self._recipe)
+            return
+        llm = RayEngine(self._behind, await self._behind.about.remote())
+        recipe = self._recipe
+        self.engine = await asyncio.to_thread(
+            load_engine, recipe.engine, model=recipe.model, behind=llm, **self._options
+        )
 
     async def _close(self) -> None:
         assert self.engine is not None
@@ -107,6 +120,8 @@ class EngineReplica(Copy):
     async def _say(self) -> object:
         assert self.engine is not None
         identity = dict(self.engine.identity)
+        if self._behind is not None:  # which sleeps as this does, and says nothing then
+            return identity
         text = await first_words(self.engine.generate(PROBE, PROBED))
         # Other engines' weights are not here, and may be drawn from by others too.
         return (identity, text) if self.engine.can.token_ids else identity

@@ -82,7 +82,9 @@ def ray_options(recipe: ServeRecipe, *, own: bool) -> dict[str, Any]:
     """What ``ray.init`` is called with."""
     if not own:
         return {"namespace": APP, "log_to_driver": False}
-    needed = sum(one.cpus * one.max_replicas for one in recipe.judges.values())
+    # A plug-in engine may be one of two parts, each of which takes as much.
+    parts = [2 if ":" in one.judge.engine else 1 for one in recipe.judges.values()]
+    needed = sum(num * one.cpus * one.max_replicas for num, one in zip(parts, recipe.judges.values(), strict=True))
     return {
         "namespace": APP,
         "address": "local",

@@ -42,6 +42,7 @@ class VLLMReplica(Copy, LLMServer):  # type: ignore[misc]  # ray.serve.llm is no
         llm_config: As ``vllm_deployment`` made it; what vLLM is started with is added here, where the checkpoint is.
         judge: Fields of the judge's recipe.
         sleeps: Whether its memory on a GPU can be given up.
+        name: Of the judge.
         ledger: Handle of the keeper of the ledger, whose owner says where the judge is.
         weights: Digest that the model's must have.
         hang_s: Longest time without a reply while there are prompts.
@@ -53,14 +54,13 @@ class VLLMReplica(Copy, LLMServer):  # type: ignore[misc]  # ray.serve.llm is no
         *,
         judge: dict[str, Any],
         sleeps: bool,
+        name: str,
         ledger: Any,
         weights: str | None,
         hang_s: float,
     ) -> None:
         self._pulse = Pulse(hang_s)
-        self._resting = Resting(
-            ledger and Owner(ledger), llm_config.model_id, free=self.sleep, restore=self.wakeup, say=self._say
-        )
+        self._resting = Resting(ledger and Owner(ledger), name, free=self.sleep, restore=self.wakeup, say=self._say)
         await self._resting.allowed()
         options = vllm_options(JudgeRecipe.model_validate(judge))
         self._opened = await asyncio.to_thread(open_checkpoint, **options)
@@ -143,10 +143,13 @@ class VLLMReplica(Copy, LLMServer):  # type: ignore[misc]  # ray.serve.llm is no
             return Failed(kind=type(error).__name__, message=str(error))
 
 
-def vllm_deployment(name: str, served: ServedJudge, options: dict[str, Any], ledger: Application) -> Application:
+def vllm_deployment(
+    name: str, served: ServedJudge, options: dict[str, Any], ledger: Application, *, part: str = ""
+) -> Application:
     """Copies of vLLM that run a judge.
 
     Args:
+        part: What the deployment's name says after the judge's, where another stands in front of it.
         options: Of the Serve deployment.
         ledger: Which owns the judge's phase.
     """
@@ -155,7 +158,7 @@ def vllm_deployment(name: str, served: ServedJudge, options: dict[str, Any], led
     kind = "gpu" if served.gpus else "cpu"
     bundle = {"GPU": served.gpus, "CPU": served.cpus} if served.gpus else {"CPU": served.cpus}
     config = LLMConfig(
-        model_loading_config={"model_id": name, "model_source": judge.model},
+        model_loading_config={"model_id": name + part, "model_source": judge.model},
         accelerator_config={"kind": kind},
         placement_group_config={"bundles": [bundle] * workers},
         deployment_config={"ray_actor_options": {"num_cpus": 0}},
@@ -167,6 +170,7 @@ def vllm_deployment(name: str, served: ServedJudge, options: dict[str, Any], led
         bind_kwargs={
             "judge": judge.model_dump(),
             "sleeps": served.sleeps and bool(served.gpus),
+            "name": name,
             "ledger": ledger,
             "weights": served.weights,
             "hang_s": served.hang_s,

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from flexreward.config import JudgeRecipe, open_engine, open_judge
+from flexreward.engines import apart
 from flexreward.engines.base import Embeddings, Placed, Prompt, Sampling
+from flexreward.engines.scripted import ScriptedEngine
 from flexreward.errors import JudgeError, RecipeError, RefusedError
 from flexreward.templates import load_template
 from flexreward.types import JudgeRequest, Molecule, Reason
@@ -212,3 +214,26 @@ def test_large_molecules_go_through_the_encoders_in_smaller_batches():
     found = list(batches([large, small, large, small] * 4))
     assert [len(one) for one in found] == [8, 5, 3]
     assert all(len(one) * (max(len(m.symbols) for m in one) + 2) ** 2 <= PAIRS for one in found)
+
+
+def test_a_server_runs_encoders_and_vllm_apart_and_transformers_as_one(mol_folder):
+    parts = apart(ENTRY, str(mol_folder), {"llm": "vllm", "workers": 2, "max_context": 512})
+    assert parts.options == {"workers": 2}
+    assert parts.behind == {
+        "model": str(mol_folder / "llm"),
+        "engine": "vllm",
+        "lora": str(mol_folder / "adapter"),
+        "options": {"max_context": 512, "prompt_embeddings": True},
+    }
+    assert apart(ENTRY, str(mol_folder), {"workers": 2}) is None
+    assert apart("transformers", "x", {}) is None
+    with pytest.raises(RecipeError, match="merged: a server runs the LLaMA as it lies on disk"):
+        apart(ENTRY, str(mol_folder), {"llm": "vllm", "merged": True})
+
+
+async def test_the_encoders_stand_in_front_of_any_engine_that_takes_rows(engine, mol_folder):
+    front = MolLlamaEngine(mol_folder, workers=0, behind=engine._llm)
+    assert await written(front, PROMPTS[0]) == await written(engine, PROMPTS[0])
+    with pytest.raises(RecipeError, match="llm: the engine scripted takes no prompt embeddings"):
+        MolLlamaEngine(mol_folder, workers=0, behind=ScriptedEngine(lambda prompt: ""))
+    front._hold.release()

@@ -194,7 +194,7 @@ def test_whatever_names_a_text_is_what_it_was_before_there_were_media():
     )
     bought = Purchase(engine={"engine": "e"}, prompt=prompt, sampling=Sampling(), replies=(Reply(text="a"),))
     assert sha256(encode_purchase(bought)).hexdigest().startswith("f9cfc954503dde4d")
-    digests = [load_template(name).digest for name in template_ids()]
+    digests = [load_template(name).digest for name in template_ids() if not name.startswith("mol-")]
     assert sha256("".join(digests).encode()).hexdigest().startswith("4bef3720c7edd045")
 
 

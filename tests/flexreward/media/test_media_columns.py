@@ -421,12 +421,14 @@ def test_molecules_are_shown_as_text_below_the_prompt(tmp_path):
         )
 
 
-def test_pairs_and_choices_that_would_lose_what_was_shown_are_refused(tmp_path, capsys):
-    rows = {
-        "molecules": ROW | {"molecules": ["C"]},
-        "completions": ROW | {"completions": [{"image": uri(png(), "image/png")}] * 2},
-    }
-    for name, row in rows.items():
-        source = write(tmp_path / f"{name}.jsonl", row)
-        assert run(["pairs", source, "--out", str(tmp_path / name), *SCRIPTED]) == 2
-        assert "and pairs are" in capsys.readouterr().err
+def test_pairs_of_completions_that_are_media_would_lose_them_and_are_refused(tmp_path, capsys):
+    row = ROW | {"completions": [{"image": uri(png(), "image/png")}] * 2}
+    source = write(tmp_path / "s.jsonl", row)
+    assert run(["pairs", source, "--out", str(tmp_path / "o"), *SCRIPTED]) == 2
+    assert "and pairs are" in capsys.readouterr().err
+
+
+def test_pairs_keep_the_molecules_of_their_prompt(tmp_path):
+    source = write(tmp_path / "s.jsonl", ROW | {"molecules": ["C"]})
+    assert run(["pairs", source, "--out", str(tmp_path / "o"), *SCRIPTED]) == 0
+    assert json.loads((tmp_path / "o" / "train.jsonl").read_text())["molecules"] == ["C"]

@@ -92,12 +92,13 @@ def best_of_n(
     from flexreward.cli.drawing import policy_recipe, source_of
     from flexreward.cli.policy_estimate import print_drawn_estimate
     from flexreward.errors import RecipeError
+    from flexreward.files.away import here
     from flexreward.pairs import choose, plot, rank, rounds
     from flexreward.pairs.contest import Plan
 
     counts = choose.parse_counts(n) if n else None
     plan = Plan(method=method, list_size=list_size, seed=job.seed or 0)  # type: ignore[arg-type]  # it checks the name
-    files = choose.Files.beside(out)
+    files = choose.Files.beside(here(out))
     policy = policy_recipe(job, temperatures=[1.0], completions=max(counts or choose.DEFAULT_COUNTS))
     source = source_of(job, policy, files.sampled, reserved=choose.FIELDS)
     first = source.first()

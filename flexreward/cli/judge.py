@@ -35,9 +35,11 @@ def judge(
     --map prompt='{instruction} {input}'[/bold]
     """
     from flexreward.cli import job as jobs
+    from flexreward.files.away import here
     from flexreward.files.outcomes import FIELDS
     from flexreward.jobs.run import fitting, items_of
 
+    out = here(out)
     first = jobs.first_of(jobs.read(job, reserved=FIELDS))
     recipe = jobs.recipe_of(job, both_orders=False if one_order else None)
     opened = jobs.open_for(job, recipe, job.template or recipe.template or fitting(first))

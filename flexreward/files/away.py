@@ -7,13 +7,14 @@ at all; a protocol that writes in place may leave half of one behind a killed ru
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from flexreward.errors import OutputError, UserError
+from flexreward.errors import OutputError, RecipeError, UserError
 from flexreward.files.rows import URL
 
 
@@ -137,6 +138,13 @@ def away(address: str) -> Iterator[Away]:
 def is_address(out: str) -> bool:
     """Whether it is one, and no folder here."""
     return bool(URL.match(out))
+
+
+def here(out: Path) -> Path:
+    """``--out`` where only this machine is written to. Raises RecipeError at an address."""
+    if re.match(r"[a-z][a-z0-9+.-]+:/", str(out)):  # a Path has one slash less
+        raise RecipeError(f"--out {out}: is an address; give a path here, and copy it there")
+    return out
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -141,6 +141,15 @@ def test_a_message_that_quotes_a_file_cannot_act_on_the_terminal(tmp_path, capsy
     assert "\x1b" not in line
 
 
+@pytest.mark.parametrize("command", ["judge", "best-of-n"])
+def test_an_address_to_write_to_is_refused_before_anything_is_judged(command, tmp_path, capsys):
+    assert call(command, tmp_path / "none.jsonl", "--out", "s3://bucket/o.jsonl") == 2
+    assert (
+        capsys.readouterr().err
+        == "flexreward: --out s3:/bucket/o.jsonl: is an address; give a path here, and copy it there\n"
+    )
+
+
 def test_an_estimate_judges_a_few_rows_and_writes_no_outcomes(tmp_path, capsys):
     source = write(tmp_path / "s.jsonl", *[ROW | {"prompt": f"{i}?"} for i in range(100)])
     store = ("--judge", "scripted:longer", "--store", tmp_path / "store.sqlite")

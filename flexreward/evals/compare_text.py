@@ -24,7 +24,9 @@ def lines_of(found: Mapping[str, Any]) -> list[str]:
     if left := len(found["groups"]) - len(groups):
         lines.append(f"  and {left} more groups in compare.json")
     choices = found["choices"]
-    if "alike" in choices:
+    if not choices["n"]:
+        lines.append("no row has a score from both A and B: nothing can be said of how alike they are")
+    elif "alike" in choices:
         lines.append(
             f"choices alike: {_number(choices['alike'])} of {choices['n']} rows that both scored (margins: Spearman "
             f"{_number(choices['spearman'])}); both right "

@@ -155,3 +155,11 @@ def test_a_broken_summary_is_no_run(tmp_path):
     (a / "summary.json").write_text("{")
     with pytest.raises(OutputError, match="holds no run"):
         load_run(a)
+
+
+def test_where_no_row_has_a_score_from_both_one_line_says_so(tmp_path, capsys):
+    a, b = made(tmp_path / "a", [None] * 4), made(tmp_path / "b", [True, False] * 2)
+    assert command(["compare", str(a), str(b), "--out", str(tmp_path / "out")]) == 0
+    out = capsys.readouterr().out
+    assert "no row has a score from both A and B" in out
+    assert "choices alike" not in out
